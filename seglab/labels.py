@@ -1,0 +1,74 @@
+"""The classes of a label: names, colours and VOID, and the ways between label image, index map and one-hot."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VOID = 255
+"""Index of a pixel that belongs to no class: no loss, no gradient, no score."""
+
+
+class LabelError(ValueError):
+    """A label image holds a value or a colour that is no class."""
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """`#rrggbb` as three numbers 0..255; ValueError for any other form."""
+    digits = color.removeprefix("#")
+    if len(digits) != 6 or not all(c in "0123456789abcdefABCDEF" for c in digits):
+        raise ValueError(f"colour {color!r}: expected #rrggbb, for example #3c1098")
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
+
+
+def index_map(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """The class index map `uint8 [H,W]` of a label of class ids, `[H,W]` or three equal channels `[H,W,3]`.
+
+    Raises LabelError for channels that differ and for values outside 0..num_classes-1 and VOID.
+    """
+    if label.ndim == 3:
+        if not (label == label[..., :1]).all():
+            raise LabelError("the label's channels differ, so it holds colours: data.palette must say which class each is")
+        label = label[..., 0]
+    values = np.unique(label)
+    wrong = values[(values < 0) | (values >= num_classes) & (values != VOID)]
+    if wrong.size:
+        shown = ", ".join(map(str, wrong[:10])) + (", …" if wrong.size > 10 else "")
+        raise LabelError(f"label values {shown}: accepted are 0..{num_classes - 1} and {VOID} (void)")
+    return label.astype(np.uint8)
+
+
+def index_map_from_colors(label: np.ndarray, palette: Mapping[str, str], classes: Mapping[str, str]) -> np.ndarray:
+    """The class index map `uint8 [H,W]` of a label of colours `uint8 [H,W,3]`.
+
+    `palette` maps `#rrggbb` to a class name or `void`; `classes` are names in the order of their index.
+    Raises LabelError for a colour that is not in the palette.
+    """
+    index = {name: i for i, name in enumerate(classes)} | {"void": VOID}
+    packed = label.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    known = {(r << 16) + (g << 8) + b: index[name] for (r, g, b), name in ((rgb(c), n) for c, n in palette.items())}
+    colors, inverse = np.unique(packed, return_inverse=True)
+    unknown = [f"#{c:06x}" for c in colors.tolist() if c not in known]
+    if unknown:
+        shown = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
+        raise LabelError(f"label colours {shown}: accepted are {', '.join(palette)}")
+    return np.array([known[c] for c in colors.tolist()], np.uint8)[inverse.reshape(packed.shape)]
+
+
+def color_image(mask: np.ndarray, classes: Mapping[str, str]) -> np.ndarray:
+    """The picture `uint8 [H,W,3]` of an index map `uint8 [H,W]`; VOID is black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = [rgb(c) for c in classes.values()]
+    return table[mask]
+
+
+def one_hot(mask: Tensor, num_classes: int) -> Tensor:
+    """`float [B,K,H,W]` of an index map `[B,H,W]`; a VOID pixel is all zeros."""
+    classes = torch.arange(num_classes, device=mask.device, dtype=mask.dtype)
+    return (mask[:, None] == classes[None, :, None, None]).float()
+
+
+def valid_pixels(target: Tensor) -> Tensor:
+    """`float [B,1,H,W]` of a one-hot `target [B,K,H,W]`: 1 where the pixel has a class, 0 where it is VOID."""
+    return target.float().sum(1, keepdim=True)
