@@ -29,7 +29,9 @@ def index_map(label: np.ndarray, num_classes: int) -> np.ndarray:
     """
     if label.ndim == 3:
         if not (label == label[..., :1]).all():
-            raise LabelError("the label's channels differ, so it holds colours: data.palette must say which class each is")
+            raise LabelError(
+                "the label's channels differ, so it holds colours: data.palette must say which class each is"
+            )
         label = label[..., 0]
     values = np.unique(label)
     wrong = values[(values < 0) | (values >= num_classes) & (values != VOID)]

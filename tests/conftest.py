@@ -1,9 +1,12 @@
-"""What all tests share: where the reference material is, and a quiet, repeatable torch."""
+"""What all tests share: where the reference material is, and a small set of images to train on."""
 
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +18,49 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference material at {path}: set SEGLAB_SHARED to the folder that holds golden/ and data/")
     return path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten 32 x 32 images of four bright blocks, labelled by colour, in five scenes."""
+    root = tmp_path_factory.mktemp("images")
+    colors = np.array([(90, 90, 90), (200, 60, 60), (60, 160, 60), (40, 60, 200)])
+    rows = ["name,scene"]
+    for i in range(10):
+        rng = np.random.default_rng(i)
+        label = np.kron(rng.integers(0, 4, (4, 4)), np.ones((8, 8), int))
+        image = colors[label] + rng.integers(-20, 20, (32, 32, 3))
+        for sub, array in {"data": image, "label": label}.items():
+            (root / sub).mkdir(exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(root / sub / f"{i}.png")
+        rows.append(f"{i},{i // 2}")
+    (root / "scenes.csv").write_text("\n".join(rows))
+    return root
+
+
+@pytest.fixture
+def train(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog):
+    """`train(*overrides)` runs train.py in this process on the small images and returns (exit message, output)."""
+    import train as script
+
+    monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
+    caplog.set_level("INFO")
+    small = ["data=folder", f"data.root={images}", "data.batch_size=4", f"output_dir={tmp_path}", "pictures=1"]
+    net = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
+
+    def call(*overrides: str) -> tuple[str, str]:
+        flags = [o for o in overrides if o.startswith("-")]
+        given = {o.split("=")[0] for o in overrides}
+        defaults = [o for o in [*small, *net] if o.split("=")[0] not in given and not (o in net and "model" in given)]
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # train.py sets it, for this process
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags, *defaults, *(o for o in overrides if o not in flags)])
+        capsys.readouterr()
+        caplog.clear()
+        try:
+            script.run()
+            message = ""
+        except SystemExit as e:
+            message = str(e.code or "")
+        return message, caplog.text + capsys.readouterr().out
+
+    return call

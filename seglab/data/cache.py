@@ -1,0 +1,150 @@
+"""Every file is decoded once: all pixels of a data set in one memory-mapped file, named by their content."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from seglab.data.folder import DataError, FolderReader, Pair
+from seglab.labels import VOID
+
+VERSION = 1  # of the file layout below and of what is written into it
+log = logging.getLogger(__name__)
+
+
+class PixelCache:
+    """Images `uint8 [H,W,3]` and index maps `uint8 [H,W]` by position, read from `folder` without a copy."""
+
+    def __init__(self, folder: Path):
+        index = json.loads((folder / "index.json").read_text())
+        self.names: list[str] = index["names"]
+        self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]
+        self.class_counts = np.array(index["class_counts"], np.int64)
+        self._starts = np.cumsum([0, *(4 * h * w for h, w in self.sizes)]).tolist()
+        self._path = folder / "pixels.bin"
+        if self._path.stat().st_size != self._starts[-1]:
+            raise OSError(f"{self._path}: {self._path.stat().st_size} bytes, expected {self._starts[-1]}")
+        self._bytes = np.memmap(self._path, np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        h, w = self.sizes[i]
+        start, middle = self._starts[i], self._starts[i] + 3 * h * w
+        return self._bytes[start:middle].reshape(h, w, 3), self._bytes[middle : middle + h * w].reshape(h, w)
+
+    def __getstate__(self) -> Path:
+        return self._path.parent
+
+    def __setstate__(self, folder: Path) -> None:
+        self.__init__(folder)  # type: ignore[misc]  # a worker maps the file anew instead of receiving its bytes
+
+
+def content_hash(pairs: Sequence[Pair]) -> str:
+    """Hash of names, scenes and the bytes of every file: the same where and when ever it is computed."""
+
+    def digest(pair: Pair) -> list[str | None]:
+        sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (pair.image, pair.label)]
+        return [pair.name, pair.scene, *sums]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return hashlib.sha256(json.dumps(list(pool.map(digest, pairs))).encode()).hexdigest()
+
+
+def open_cache(
+    cache_dir: Path,
+    content: str,
+    pairs: Sequence[Pair],
+    reader: FolderReader,
+    classes: Mapping[str, str],
+    size: tuple[int, int] | None,
+) -> PixelCache:
+    """The decoded pairs, each resized to `size` (H, W) if given: from `cache_dir`, or decoded now.
+
+    A second process that needs the same waits for the first. Raises DataError with every pair that can't be used.
+    """
+    what = [VERSION, content, size, list(classes), getattr(reader, "palette", None), type(reader).__qualname__]
+    folder = cache_dir / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            try:
+                return PixelCache(folder)
+            except (OSError, ValueError, KeyError) as e:
+                log.warning("the cache %s is damaged (%s): made again", folder, e)
+                shutil.rmtree(folder)
+        making = Path(tempfile.mkdtemp(dir=cache_dir, prefix="making-"))
+        try:
+            _write(making, pairs, reader, classes, size)
+            making.rename(folder)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        return PixelCache(folder)
+
+
+def _write(
+    folder: Path,
+    pairs: Sequence[Pair],
+    reader: FolderReader,
+    classes: Mapping[str, str],
+    size: tuple[int, int] | None,
+) -> None:
+    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | str:
+        try:
+            return _resized(*reader.load(pair, classes), size)
+        except ValueError as e:
+            return str(e)
+
+    problems: list[str] = []
+    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": []}
+    with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
+        loaded = _few_at_a_time(pool, load, pairs)
+        for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
+            if isinstance(got, str):
+                problems.append(got)
+                continue
+            for array in got:
+                f.write(np.ascontiguousarray(array).data)
+            counts = np.bincount(got[1].ravel(), minlength=VOID + 1)
+            index["names"].append(pair.name)
+            index["sizes"].append(got[1].shape)
+            index["class_counts"].append(counts[: len(classes)].tolist())
+        f.flush()
+        os.fsync(f.fileno())
+    if problems:
+        raise DataError(pairs[0].image.parent.parent, problems)
+    (folder / "index.json").write_text(json.dumps(index))
+    log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
+
+
+def _few_at_a_time(pool: ThreadPoolExecutor, function, items: Sequence):
+    """`map` that keeps only a handful of results waiting: scenes are large."""
+    ahead = 2 * (os.cpu_count() or 1)
+    futures = [pool.submit(function, item) for item in items[:ahead]]
+    for i in range(len(items)):
+        yield futures[i].result()
+        futures[i] = None  # type: ignore[call-overload]  # lets the pixels go
+        if i + ahead < len(items):
+            futures.append(pool.submit(function, items[i + ahead]))
+
+
+def _resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Image by area (anti-aliased), label by the nearest pixel centre, so that both keep their place."""
+    if size is None or mask.shape == size:
+        return image, mask
+    h, w = size
+    shrinks = h <= mask.shape[0] and w <= mask.shape[1]
+    image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return image, cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,207 @@
+"""The one LightningDataModule: pairs from a reader, split, cached, augmented, batched, and made into tensors."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seglab.data.cache import PixelCache, content_hash, open_cache
+from seglab.data.folder import DataError, FolderReader, Pair
+from seglab.data.split import SplitError, split
+from seglab.data.transforms import Augmentation
+from seglab.labels import one_hot, rgb
+
+log = logging.getLogger(__name__)
+
+
+class Tiles(Dataset):
+    """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
+
+    def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
+        self.cache, self.indices, self.augmentation, self.seed = cache, indices, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        position, epoch = key if isinstance(key, tuple) else (key, None)
+        index = self.indices[position]
+        image, mask = self.cache[index]
+        if self.augmentation and epoch is not None:
+            image, mask = self.augmentation(image, mask, self.seed, epoch, index)
+        # copies, since the cache is mapped read-only and flips are views
+        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
+        return tensors | {"name": self.cache.names[index]}
+
+
+class EpochOrder(Sampler[tuple[int, int]]):
+    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch)."""
+
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return ((int(i), self.epoch) for i in order)
+
+
+class SegmentationData(pl.LightningDataModule):
+    """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target float [B,K,H,W]`, `name list[str]`.
+
+    `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
+    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: dict[str, str],
+        reader: FolderReader,
+        augment: list[A.BasicTransform],
+        cache_dir: str,
+        seed: int,
+        size: int | list[int] | None = None,
+        crop: int | list[int] | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        val_scenes: list[str] | None = None,
+        val_fraction: float = 0.2,
+        fold: int | None = None,
+        folds: int = 5,
+        split_seed: int = 0,
+        score_train: bool = False,
+    ):
+        super().__init__()
+        for color in classes.values():
+            rgb(color)
+        _at_least("batch_size", batch_size, 1)
+        _at_least("num_workers", num_workers, 0)
+        if len(classes) < 2:
+            raise ValueError(f"classes names {len(classes)} class: at least 2 are needed")
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
+        self.root, self.classes, self.reader = Path(root).expanduser(), classes, reader
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.size, self.crop = _height_width("size", size), _height_width("crop", crop)
+        self.augmentation = Augmentation(augment, self.crop)
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.score_train = score_train
+        self._split = (val_scenes, val_fraction, fold, folds, split_seed)
+
+    @cached_property
+    def _listing(self) -> tuple[list[Pair], list[str]]:
+        if not self.root.is_dir():
+            raise DataError(self.root, ["no such folder: data.root must hold data/ and label/"])
+        return self.reader.pairs(self.root)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """What the reader finds."""
+        return self._listing[0]
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of every file and scene name: what a run's identity knows of its data."""
+        return content_hash(self.pairs)
+
+    @cached_property
+    def cache(self) -> PixelCache:
+        """All pixels. Raises DataError, before anything trains, with every pair that can't be used."""
+        return open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+
+    @cached_property
+    def indices(self) -> tuple[list[int], list[int]]:
+        """Positions in the cache that train and that validate. Raises DataError."""
+        if all(p.scene is None for p in self.pairs):
+            log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
+        try:
+            return split([p.scene or p.name for p in self.pairs], *self._split)
+        except SplitError as e:
+            raise DataError(self.root, [str(e)]) from e
+
+    def setup(self, stage: str | None = None) -> None:
+        """Decodes what is not decoded yet and splits. Raises one DataError with every problem of every file."""
+        problems = list(self._listing[1])
+        for part in ("cache", "indices") if self.pairs else ():
+            try:
+                getattr(self, part)
+            except DataError as e:
+                problems += e.problems
+        if not problems and not self.crop and self.batch_size > 1:
+            sizes = {self.cache.sizes[i] for i in self.indices[0]}
+            if len(sizes) > 1:
+                problems = [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
+        if problems:
+            raise DataError(self.root, problems)
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented training batches; every image once an epoch."""
+        tiles = Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
+        return self._loader(tiles, self.batch_size, sampler=EpochOrder(len(tiles), self.seed))
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Whole validation images in order; with `score_train` then the training images in the same way."""
+        train, val = self.indices
+        return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
+
+    def picture_indices(self, count: int) -> list[int]:
+        """Positions in the cache of `count` validation images, evenly spread over the split: the same in every run."""
+        val = self.indices[1]
+        return [val[i] for i in np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)]
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Bytes become floats and one-hot only on the device."""
+        image = batch["image"].permute(0, 3, 1, 2).float()  # [B,3,H,W], channels last in memory
+        return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
+
+    def _plain_loader(self, indices: list[int]) -> DataLoader:
+        same = len({self.cache.sizes[i] for i in indices}) == 1
+        return self._loader(Tiles(self.cache, indices), self.batch_size if same else 1)
+
+    def _loader(self, tiles: Tiles, batch_size: int, sampler: Sampler | None = None) -> DataLoader:
+        workers = self.num_workers
+        return DataLoader(
+            tiles,
+            batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_single_threaded,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
+        )
+
+
+def _single_threaded(worker: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}={value}: accepted is {least} or more")
+
+
+def _height_width(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    h, w = (value, value) if isinstance(value, int) else (tuple(value) if len(value) == 2 else (0, 0))
+    if min(h, w) < 1:
+        raise ValueError(f"{name}={value}: accepted is one number, or [height, width], of at least 1 pixel")
+    return h, w

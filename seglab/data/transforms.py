@@ -1,0 +1,55 @@
+"""Augmentation with albumentations, where every draw is a function of (seed, epoch, index)."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from seglab.labels import VOID
+
+
+class Augmentation:
+    """Random transforms of a training sample, then a random crop of `crop` (H, W) if given.
+
+    Raises ValueError for a transform that would invent labels: by filling with a class or by interpolating.
+    """
+
+    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], crop: tuple[int, int] | None):
+        for t in _leaves(transforms):
+            _check_keeps_labels(t)
+        steps = list(transforms)
+        if crop:
+            steps.append(A.RandomCrop(*crop, pad_if_needed=True, fill=0, fill_mask=VOID))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # albumentations only warns of arguments it drops
+            self._compose = A.Compose(steps)
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, seed: int, epoch: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The sample as epoch `epoch` sees it, whichever process asks and whatever it did before."""
+        if not self._compose.transforms:
+            return image, mask
+        self._compose.set_random_seed(int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0]))
+        out = self._compose(image=image, mask=mask)
+        return out["image"], out["mask"]
+
+
+def _leaves(transforms: Sequence) -> Iterator[A.BasicTransform]:
+    for t in transforms:
+        if isinstance(t, A.BaseCompose):
+            yield from _leaves(t.transforms)
+        else:
+            yield t
+
+
+def _check_keeps_labels(transform: A.BasicTransform) -> None:
+    name = type(transform).__name__
+    if getattr(transform, "fill_mask", VOID) != VOID:
+        raise ValueError(
+            f"augment {name}: fill_mask={transform.fill_mask} gives empty pixels a class, accepted is {VOID}, void"
+        )
+    if getattr(transform, "mask_interpolation", cv2.INTER_NEAREST) not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+        raise ValueError(f"augment {name}: mask_interpolation must be 0 (nearest): labels are never interpolated")

@@ -1,0 +1,47 @@
+"""A run and images of any size -> maps."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from seglab.build import build_model
+from seglab.data.folder import pixels
+from seglab.labels import color_image
+from seglab.models.network import Network
+from seglab.runs import Run
+from seglab.task import predict
+
+
+def load_network(run: Run, checkpoint: str = "last") -> Network:
+    """The trained network of a run, in eval mode. Raises ValueError for a checkpoint that can't be read.
+
+    A run folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
+    """
+    config = run.config()
+    if "encoder_weights" in config["model"]:
+        config["model"]["encoder_weights"] = None  # the checkpoint has all weights
+    net = build_model(config)
+    path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as e:
+        raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
+    return net.eval()
+
+
+def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last") -> Iterator[Path]:
+    """Writes `<name>.png` (class ids) and `<name>_color.png` for each image and yields the former.
+
+    An image is read as it is: one that is coarser or finer than the training images should be resized first.
+    """
+    net, classes = load_network(run, checkpoint), run.config()["data"]["classes"]
+    out.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        prediction = predict(net, pixels(image, "RGB"))
+        Image.fromarray(color_image(prediction, classes)).save(out / f"{image.stem}_color.png")
+        Image.fromarray(prediction).save(out / f"{image.stem}.png")
+        yield out / f"{image.stem}.png"

@@ -1,0 +1,122 @@
+"""The one LightningModule: network, loss and confusion matrices, and one step that every stage shares."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from seglab.metrics import confusion_matrix, majority_miou, scores
+from seglab.models.network import Network
+
+
+class NotFinite(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class Tally:
+    """The sums of one stage over one epoch, kept on the device until somebody asks."""
+
+    def __init__(self, num_classes: int, device: torch.device):
+        self.loss = torch.zeros((), device=device)
+        self.images = 0
+        self.cm = torch.zeros(num_classes, num_classes, dtype=torch.long, device=device)
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains `net` on `loss` with `optimizer(parameters)`; every random draw is a function of (seed, step)."""
+
+    def __init__(
+        self,
+        net: Network,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        class_names: list[str],
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.net, self.loss, self.make_optimizer = net, loss, optimizer
+        self.class_names, self.seed = class_names, seed
+        self.tallies: dict[str, Tally] = {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
+        return self.net(image)
+
+    def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
+        """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite with the batch's files."""
+        logits = self.net(batch["image"])
+        loss = self.loss(logits, batch["target"])
+        if not torch.isfinite(loss):
+            raise NotFinite(
+                f"the {stage} loss is {loss.item()} in epoch {self.epoch + 1}, step {self.global_step}, "
+                f"on the images {', '.join(batch['name'])}"
+            )
+        tally = self.tallies[stage]
+        tally.loss += loss.detach() * len(logits)
+        tally.images += len(logits)
+        return logits, loss
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished; unlike `current_epoch` also right after a checkpoint from an epoch's end was loaded."""
+        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self) -> None:
+        self.net.start_epoch(self.epoch)
+        self.tallies = {"train": Tally(len(self.class_names), self.device)}
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        return self.step(batch, "train")[1]
+
+    def on_validation_epoch_start(self) -> None:
+        for stage in self._scored_stages:
+            self.tallies[stage] = Tally(len(self.class_names), self.device)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        stage = self._scored_stages[dataloader_idx]
+        logits, _ = self.step(batch, stage)
+        self.tallies[stage].cm += confusion_matrix(class_map(logits), batch["mask"], len(self.class_names))
+
+    @property
+    def _scored_stages(self) -> list[str]:
+        return ["val", "train_scored"][: len(self.trainer.num_val_batches)]
+
+    def epoch_scores(self) -> dict[str, float]:
+        """`<stage>/loss` of every stage, and `<stage>/miou`, `<stage>/iou/<class>` ... of those scored in eval mode."""
+        out: dict[str, float] = {}
+        for stage, tally in self.tallies.items():
+            loss, images, cm = (
+                self.trainer.strategy.reduce(t, reduce_op="sum")
+                for t in (tally.loss, torch.tensor(tally.images, device=self.device), tally.cm)
+            )
+            out[f"{stage}/loss"] = float(loss) / int(images)
+            if stage != "train":
+                out |= {f"{stage}/{name}": value for name, value in scores(cm, self.class_names).items()}
+                out[f"{stage}/majority_miou"] = float(majority_miou(cm))
+        return out
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer(self.parameters())
+
+
+def class_map(logits: Tensor) -> Tensor:
+    """The map `int64 [B,H,W]` of logits: validation, pictures and prediction all take it from here."""
+    return logits.max(1).indices  # 30 times faster than argmax(1) on a contiguous CPU tensor
+
+
+@torch.no_grad()
+def predict(net: Network, image: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
+    """The map `uint8 [H,W]` of an image `uint8 [H,W,3]` of any size, in eval mode."""
+    training = net.training
+    net.eval()
+    try:
+        logits = net(torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float())
+        return class_map(logits)[0].byte().cpu().numpy()
+    finally:
+        net.train(training)

@@ -1,0 +1,142 @@
+"""Every config composes, is valid, and makes what it names; every wrong one is one clear line."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from seglab.build import build_data, build_loss, build_model, identity, plain
+from seglab.config import TRUSTED, ConfigError, check, target
+from seglab.data import SegmentationData
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def choices(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("train", list(overrides)))
+
+
+@pytest.mark.parametrize("name", choices("loss"))
+def test_losses(name: str) -> None:
+    build_loss(composed(f"loss={name}"))
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_models(name: str) -> None:
+    build_model(composed(f"model={name}"))
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path))
+    data = build_data(composed(f"data={name}", *(["data.root=x"] if name == "folder" else [])))
+    assert isinstance(data, SegmentationData)
+    assert list(data.classes) == ["background", "building", "vegetation", "water"]
+
+
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_trainers(name: str) -> None:
+    check(composed(f"trainer={name}", "data.root=x"))
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_experiments(name: str) -> None:
+    lines = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"  # anywhere else Hydra ignores it without a word
+    assert f"experiment={name}" in lines[1] and lines[1].startswith("# python train.py")
+    check(composed(f"experiment={name}"))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_opens_with_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+
+
+WRONG = [
+    (["epochs=0"], "epochs=0: input should be greater than 0"),
+    (["epochs=two"], "epochs='two': input should be a valid integer"),
+    (["epochs=true"], "epochs=True: input should be a valid integer"),
+    (["epoch=3"], "epoch: no such key; did you mean epochs? accepted are"),
+    (["+epoch=3"], "epoch: no such key; did you mean epochs? accepted are"),
+    (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
+    (["precision=fp8"], "precision='fp8': input should be 'auto', '32', 'bf16-mixed' or '16-mixed'"),
+    (["study=../up"], "study='../up': string should match pattern"),
+    (["loss=lovas"], "loss=lovas: no such loss; did you mean lovasz? accepted are"),
+    (["model=vgg"], "model=vgg: no such model; accepted are deeplabv3plus, unet, unet_mobilenetv2"),
+    (["data.sise=8"], "data.sise: no such key; did you mean size? accepted are augment"),
+    (["+data.sise=8"], "data.sise: no such key of SegmentationData; did you mean size? accepted are"),
+    (["data.size=big"], 'data.size="big": accepted is int or list[int] or null'),
+    (["data.val_fraction=2"], "data: val_fraction=2: accepted is a share between 0 and 1"),
+    (["data.batch_size=2.5"], "data.batch_size=2.5: accepted is int"),
+    (["model.depth=0"], "model: depth=0: accepted are whole numbers from 1"),
+    (["loss=focal", "loss.gamma=-1"], "loss: gamma=-1: accepted is"),
+    (["optimizer.lr=fast"], 'optimizer.lr="fast": accepted is'),
+    (["+optimizer.momentum=1"], "optimizer.momentum: no such key of Adam; accepted are"),
+    (["+trainer.precision=16"], "trainer.precision: no such key of Trainer; accepted are"),
+    (["+data.augment.0.q=1"], "data.augment[0].q: no such key of HorizontalFlip"),
+    (["loss._target_=os.system"], "loss._target_='os.system': accepted is a class or function of"),
+    (["data.root=???"], "data.root must be given"),
+    (["epochs="], "epochs"),
+    (["epochs=[1"], "epochs=[1"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_a_wrong_config_is_one_line(train, tmp_path: Path, overrides: list[str], message: str) -> None:
+    said, _ = train(*overrides)
+    assert said.startswith("train.py: ") and message in said
+    assert "\n" not in said and "Traceback" not in said
+    assert not list(tmp_path.glob("*/*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    "name", ["seglab.config.importlib", "seglab.build.subprocess", "torch.optim.nothing", "torch.load"]
+)
+def test_a_config_from_elsewhere_runs_only_what_is_ours(name: str) -> None:
+    with pytest.raises(ConfigError, match="accepted is a class or function of"):
+        target({"_target_": name}, "loss")
+    assert all(t.endswith(".") for t in TRUSTED)
+
+
+def test_what_the_identity_of_a_run_is(tmp_path: Path) -> None:
+    def key(*overrides: str, content: str = "c") -> str:
+        return identity(composed("data=folder", "data.root=x", *overrides), content)
+
+    same = [
+        "epochs=7",
+        "study=other",
+        "data.root=y",
+        "data.num_workers=2",
+        "pictures=0",
+        "score_train=true",
+        "output_dir=z",
+    ]
+    assert {key(), *(key(o) for o in same)} == {key()}
+    others = [
+        "seed=1",
+        "loss=dice",
+        "model=unet",
+        "optimizer.lr=0.1",
+        "data.size=8",
+        "data.augment=[]",
+        "precision=bf16-mixed",
+    ]
+    assert len({key(), *(key(o) for o in others), key(content="d")}) == len(others) + 2
+    weights = tmp_path / "w.pth"
+    keys = set()
+    for content in (b"1", b"2"):
+        weights.write_bytes(content)
+        keys.add(key(f"model.encoder_weights={weights}"))
+    assert len(keys) == 2
+
+
+def test_a_saved_config_can_be_read_and_used_again(tmp_path: Path) -> None:
+    config = composed("data.root=x", "model=unet", "model.min_kernel_num=4")
+    OmegaConf.save(config, tmp_path / "c.yaml")
+    build_model(OmegaConf.load(tmp_path / "c.yaml"))
