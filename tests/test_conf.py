@@ -75,7 +75,7 @@ WRONG = [
     (["data.val_fraction=2"], "data: val_fraction=2: accepted is a share between 0 and 1"),
     (["data.batch_size=2.5"], "data.batch_size=2.5: accepted is int"),
     (["model.depth=0"], "model: depth=0: accepted are whole numbers from 1"),
-    (["loss=focal", "loss.gamma=-1"], "loss: gamma=-1: accepted is"),
+    (["loss=focal", "loss.gamma=-1"], "loss: gamma -1: expected a number >= 0"),
     (["optimizer.lr=fast"], 'optimizer.lr="fast": accepted is'),
     (["+optimizer.momentum=1"], "optimizer.momentum: no such key of Adam; accepted are"),
     (["+trainer.precision=16"], "trainer.precision: no such key of Trainer; accepted are"),

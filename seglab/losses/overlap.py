@@ -1,0 +1,107 @@
+"""The overlap losses: one formula, the Tversky index, and its special cases Dice and Jaccard."""
+
+from torch import Tensor, nn
+
+from seglab.labels import valid_pixels
+from seglab.losses.precision import full_precision
+from seglab.losses.reduction import grouped_sum, weighted_mean
+
+
+def overlap(
+    logits: Tensor,
+    target: Tensor,
+    alpha: float,
+    beta: float,
+    gamma: float = 1.0,
+    squared: bool = False,
+    smooth: float = 0.0,
+    per_image: bool = False,
+    per_class: bool = True,
+) -> Tensor:
+    """Mean of (1 - index)^gamma, where index = TP / (TP + alpha FP + beta FN) of the softmax probabilities.
+
+    alpha = beta = 0.5 is Dice, alpha = beta = 1 is Jaccard. The counts are sums over the batch for each class, and
+    the mean is over the classes in the target: an absent class is left out. `per_image` counts in each image by
+    itself, `per_class=False` all classes in one. `squared` sums p² where p belongs (Milletari et al. 2016).
+    `smooth` is added to numerator and denominator.
+    """
+    logits, target = full_precision(logits, target)
+    p = logits.softmax(1) * valid_pixels(target)
+    hit = grouped_sum(p * target, per_image, per_class)
+    predicted = grouped_sum(p * p if squared else p, per_image, per_class)
+    actual = grouped_sum(target, per_image, per_class)
+    present = actual > 0
+    denominator = hit + alpha * (predicted - hit) + beta * (actual - hit) + smooth
+    index = (hit + smooth) / denominator.where(present, 1)
+    # Rounding can put a squared index just above 1, and a power of a negative number is NaN.
+    return weighted_mean((1 - index).where(present, 0).clamp(min=0) ** gamma, present.to(p.dtype))
+
+
+def _check_smooth(smooth: float) -> float:
+    if not smooth >= 0:
+        raise ValueError(f"smooth {smooth}: expected a number >= 0")
+    return smooth
+
+
+class Dice(nn.Module):
+    """Dice loss: `overlap` with alpha = beta = 0.5; `squared` is the form the original system called "jaccard"."""
+
+    def __init__(self, squared: bool = False, smooth: float = 0.0, per_image: bool = False, per_class: bool = True):
+        super().__init__()
+        self.squared = squared
+        self.smooth = _check_smooth(smooth)
+        self.per_image = per_image
+        self.per_class = per_class
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return overlap(logits, target, 0.5, 0.5, 1.0, self.squared, self.smooth, self.per_image, self.per_class)
+
+
+class Jaccard(nn.Module):
+    """Jaccard (soft IoU) loss: `overlap` with alpha = beta = 1."""
+
+    def __init__(self, squared: bool = False, smooth: float = 0.0, per_image: bool = False, per_class: bool = True):
+        super().__init__()
+        self.squared = squared
+        self.smooth = _check_smooth(smooth)
+        self.per_image = per_image
+        self.per_class = per_class
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return overlap(logits, target, 1.0, 1.0, 1.0, self.squared, self.smooth, self.per_image, self.per_class)
+
+
+class Tversky(nn.Module):
+    """Tversky loss (Salehi et al. 2017); gamma > 1 makes it focal (Abraham & Khan 2019) for each class by itself.
+
+    `alpha` weighs false positives, `beta` false negatives. gamma < 1 is refused: the gradient of a perfect map is
+    infinite.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        gamma: float = 1.0,
+        smooth: float = 0.0,
+        per_image: bool = False,
+        per_class: bool = True,
+    ):
+        super().__init__()
+        if not alpha >= 0:
+            raise ValueError(f"alpha {alpha}: expected a number >= 0")
+        if not beta > 0:
+            raise ValueError(f"beta {beta}: expected a number > 0, or a class that is missed altogether costs nothing")
+        if not gamma >= 1:
+            raise ValueError(f"gamma {gamma}: expected a number >= 1")
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+        self.smooth = _check_smooth(smooth)
+        self.per_image = per_image
+        self.per_class = per_class
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return overlap(
+            logits, target, self.alpha, self.beta, self.gamma, False, self.smooth, self.per_image, self.per_class
+        )
