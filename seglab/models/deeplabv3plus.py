@@ -1,0 +1,48 @@
+"""DeepLabV3+ (Chen et al. 2018, https://arxiv.org/abs/1802.02611) with a MobileNetV2 encoder, from smp."""
+
+import segmentation_models_pytorch as smp
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling
+from torch import Tensor, nn
+
+from seglab.models.encoder_weights import ENCODER, load_encoder_weights
+from seglab.models.network import Network, check_at_least
+
+
+class PoolingBatchNorm(nn.BatchNorm2d):
+    """Batch norm `[B,C,1,1]` that uses its running statistics where a training batch has one value per channel."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.numel() == input.shape[1]:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+class DeepLabV3Plus(Network):
+    """DeepLabV3+ of output stride 16; `encoder_weights` is None, "imagenet" or the path of a weights file."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        encoder_weights: str | None = None,
+        freeze_encoder_epochs: int = 0,
+        atrous_rates: list[int] | None = None,
+        decoder_channels: int = 256,
+    ):
+        rates = [12, 24, 36] if atrous_rates is None else list(atrous_rates)
+        if len(rates) != 3 or min(rates) < 1:
+            raise ValueError(f"atrous_rates={rates}: accepted are three whole numbers from 1")
+        check_at_least("num_classes", num_classes, 2)
+        check_at_least("decoder_channels", decoder_channels, 1)
+        net = smp.DeepLabV3Plus(
+            ENCODER,
+            encoder_weights=None,
+            classes=num_classes,
+            decoder_atrous_rates=rates,
+            decoder_channels=decoder_channels,
+        )
+        for module in net.modules():
+            if isinstance(module, ASPPPooling):
+                module[2] = PoolingBatchNorm(decoder_channels)
+        load_encoder_weights(net.encoder, encoder_weights)
+        super().__init__(net, divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)

@@ -1,0 +1,72 @@
+"""What all models share: normalisation, any image size, a frozen encoder, and the parameter table."""
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation of RGB in 0..1, as torchvision and smp trained their encoders with."""
+
+
+def check_at_least(name: str, value: int, minimum: int) -> None:
+    """ValueError naming the constructor argument if `value` is below `minimum`."""
+    if value < minimum:
+        raise ValueError(f"{name}={value}: accepted are whole numbers from {minimum}")
+
+
+class Network(nn.Module):
+    """A net that takes images `float [B,3,H,W]` in 0..255, H and W >= 1, and gives logits `[B,K,H,W]`.
+
+    `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0):
+        super().__init__()
+        check_at_least("freeze_encoder_epochs", freeze_encoder_epochs, 0)
+        self.net = net
+        self.divisor = divisor
+        self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.start_epoch(0)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that `start_epoch` freezes."""
+        return self.net.get_submodule("encoder")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `[B,K,H,W]` of `image`, without softmax."""
+        height, width = image.shape[-2:]
+        normalised = (image - self.mean) / self.std
+        return self.net(self._padded(normalised))[..., :height, :width]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Freeze the encoder (weights and running statistics) while `epoch < freeze_encoder_epochs`, else free it."""
+        self._encoder_frozen = epoch < self.freeze_encoder_epochs
+        self.encoder.requires_grad_(not self._encoder_frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._encoder_frozen:
+            self.encoder.eval()  # else BatchNorm goes on moving under weights that stand still
+        return self
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """`image` with its last row and column repeated up to a multiple of `divisor`."""
+        # At least two: BatchNorm cannot train on one image whose deepest feature map is a single pixel.
+        bottom, right = (max(2, -(-size // self.divisor)) * self.divisor - size for size in image.shape[-2:])
+        return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def parameter_table(model: Network) -> dict[str, int]:
+    """Number of parameters of each part: `encoder`, `decoder`, `head`; they add up to all of the model's."""
+    parts = model.net.named_children()
+    return {name.removeprefix("segmentation_"): sum(p.numel() for p in part.parameters()) for name, part in parts}

@@ -1,0 +1,16 @@
+"""U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) with a MobileNetV2 encoder, from smp."""
+
+import segmentation_models_pytorch as smp
+
+from seglab.models.encoder_weights import ENCODER, load_encoder_weights
+from seglab.models.network import Network, check_at_least
+
+
+class UNetMobileNetV2(Network):
+    """U-Net over MobileNetV2; `encoder_weights` is None, "imagenet" or the path of a weights file."""
+
+    def __init__(self, num_classes: int, encoder_weights: str | None = None, freeze_encoder_epochs: int = 0):
+        check_at_least("num_classes", num_classes, 2)
+        net = smp.Unet(ENCODER, encoder_weights=None, classes=num_classes)
+        load_encoder_weights(net.encoder, encoder_weights)
+        super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs)

@@ -1,0 +1,249 @@
+"""Every conf/model/*.yaml keeps the model contract; encoder weights are loaded, or refused with a reason."""
+
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+import torchvision
+from huggingface_hub.errors import HfHubHTTPError
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from seglab.models import Network, encoder_weights, parameter_table
+from seglab.models.encoder_weights import EncoderWeightsError, load_encoder_weights
+
+CONFIGS = {p.stem: p for p in sorted((Path(__file__).parent.parent / "conf/model").glob("*.yaml"))}
+FREEZABLE = [name for name, path in CONFIGS.items() if "freeze_encoder_epochs" in OmegaConf.load(path)]
+SMALL = {"min_kernel_num": 4, "depth": 2}  # where a model has these keys: the contract is the same, the test faster
+UNREACHABLE = ConnectionError("no route\nto host")
+every_model = pytest.mark.parametrize("name", CONFIGS)
+every_freezable_model = pytest.mark.parametrize("name", FREEZABLE)
+assert_same = partial(torch.testing.assert_close, rtol=0, atol=0)
+
+
+def make(name: str, num_classes: int = 4, **overrides: Any) -> Network:
+    """The network of conf/model/<name>.yaml with repeatable random weights, shrunk where it can be."""
+    config = OmegaConf.load(CONFIGS[name])
+    torch.manual_seed(0)
+    return instantiate(config, num_classes=num_classes, **{k: v for k, v in SMALL.items() if k in config} | overrides)
+
+
+def images(*shape: int) -> Tensor:
+    """Repeatable noise in 0..255."""
+    return 255 * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def training_step(model: Network, batch: Tensor) -> None:
+    """One step of gradient descent towards noise."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    logits = model(batch)
+    F.cross_entropy(logits, torch.randint(logits.shape[1], batch[:, 0].shape)).backward()
+    optimizer.step()
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+@every_model
+@pytest.mark.parametrize("num_classes", [2, 4, 7])
+def test_logits_have_the_size_of_the_image_whatever_the_batch(name: str, num_classes: int) -> None:
+    model = make(name, num_classes)
+    for training in (True, False):
+        model.train(training)
+        for height, width in ((1, 1), (17, 33), (16, 64), (224, 5)):
+            logits = model(images(1, 3, height, width))
+            assert logits.shape == (1, num_classes, height, width) and logits.isfinite().all()
+            assert (logits.sum(1) - 1).abs().max() > 1e-3, "softmax inside"
+    batch = images(3, 3, 40, 64)
+    torch.testing.assert_close(model(batch)[1:2], model(batch[1:2]), rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_normalised_inside_padded_with_the_border_cropped_back(name: str) -> None:
+    model, fed = make(name).eval(), []
+    model.net.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+    model(mean.expand(1, 3, 64, 64))
+    assert_same(fed[0], torch.zeros(1, 3, 64, 64))
+    logits = model(image := images(1, 3, 37, 70))
+    padded = F.pad((image - mean) / std, (0, -70 % model.divisor, 0, -37 % model.divisor), mode="replicate")
+    torch.testing.assert_close(fed[1], padded)
+    assert_same(logits, model.net(fed[1])[:, :, :37, :70])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize(("name", "other"), [*((n, {}) for n in CONFIGS), ("unet", {"batch_norm": False, "depth": 4})])
+def test_every_parameter_gets_a_gradient(name: str, other: dict[str, Any], batch_size: int) -> None:
+    model = make(name, **other).train()
+    training_step(model, images(batch_size, 3, 64, 64))
+    for parameter_name, parameter in model.named_parameters():
+        grad = parameter.grad
+        assert grad is not None and grad.isfinite().all() and grad.any(), parameter_name
+
+
+@every_model
+def test_state_dict_holds_only_what_is_learnt_comes_back_and_is_counted(name: str) -> None:
+    model, other, batch = make(name), make(name), images(2, 3, 64, 64)
+    training_step(model, batch)
+    state = copied(model)
+    statistics = state.keys() - dict(model.named_parameters()).keys()
+    assert all(k.endswith(("running_mean", "running_var", "num_batches_tracked")) for k in statistics)
+    assert all(k.startswith(("net.encoder.", "net.decoder.", "net.segmentation_head.")) for k in state)
+    assert not torch.equal(other.eval()(batch), model.eval()(batch))
+    other.load_state_dict(state)
+    assert_same(other(batch), model(batch))
+    table = parameter_table(model)
+    assert list(table) == ["encoder", "decoder", "head"] and min(table.values()) > 0
+    assert sum(table.values()) == sum(p.numel() for p in model.parameters())
+
+
+@every_freezable_model
+def test_frozen_encoder_stands_still_then_learns(name: str) -> None:
+    model, batch = make(name, freeze_encoder_epochs=2), images(2, 3, 64, 64)
+    assert not any(p.requires_grad for p in model.encoder.parameters()), "frozen before the first epoch too"
+    for epoch, frozen in enumerate([True, True, False, False]):
+        model.train().start_epoch(epoch)
+        assert all(module.training is not frozen for module in model.encoder.modules())
+        model.eval().train()  # a validation in between
+        encoder, model_before = copied(model.encoder), copied(model)
+        training_step(model, batch)
+        assert changed(model.encoder, encoder) == (set() if frozen else set(encoder))
+        assert {"decoder", "segmentation_head"} <= {key.split(".")[1] for key in changed(model, model_before)}
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_unet_is_the_original_size_and_he_initialised(batch_norm: bool) -> None:
+    model = make("unet", batch_norm=batch_norm, min_kernel_num=64, depth=4)
+    learnt = [p.numel() for p in model.parameters()]
+    assert sum(learnt) == 31_037_828 if batch_norm else len(learnt) == 2 * (2 * 5 + 3 * 4 + 1)  # a bias for each weight
+    for m in model.modules():
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
+            fan_in = m.in_channels * (9 if m.kernel_size == (3, 3) else 1)
+            assert m.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.15)
+
+
+def test_deeplabv3plus_is_interchangeable_with_smp() -> None:
+    model, batch = make("deeplabv3plus"), images(2, 3, 64, 96)
+    training_step(model, batch)  # away from the initial running statistics
+    plain = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=4)
+    plain.load_state_dict(model.net.state_dict(), strict=True)
+    assert_same(plain.eval()((batch - model.mean) / model.std), model.eval()(batch))
+    other = make("deeplabv3plus")
+    other.net.load_state_dict(plain.state_dict(), strict=True)
+    assert_same(other.eval()(batch), model(batch))
+
+
+def test_pooling_of_one_training_image_uses_running_statistics_of_two_its_own() -> None:
+    model, features = make("deeplabv3plus").train(), torch.rand(2, 1280, 2, 2)
+    pooling = model.get_submodule("net.decoder.aspp.0.convs.4")
+    pooling(features)
+    statistics = copied(pooling)
+    assert_same(pooling(features[:1]), pooling.eval()(features[:1]))
+    assert changed(pooling, statistics) == set()
+    assert not torch.equal(pooling.train()(features), pooling.eval()(features))
+
+
+WRONG_ARGUMENTS = [
+    *((name, {"num_classes": 1}, "num_classes=1: accepted are whole numbers from 2") for name in CONFIGS),
+    *((name, {"freeze_encoder_epochs": -1}, "freeze_encoder_epochs=-1: accepted are .* 0") for name in FREEZABLE),
+    *(("unet", {key: 0}, f"{key}=0: accepted are whole numbers from 1") for key in SMALL),
+    ("deeplabv3plus", {"decoder_channels": 0}, "decoder_channels=0: accepted are whole numbers from 1"),
+    ("deeplabv3plus", {"atrous_rates": [6, 12]}, r"atrous_rates=\[6, 12\]: accepted are three whole numbers from 1"),
+    ("deeplabv3plus", {"atrous_rates": [0, 6, 12]}, r"atrous_rates=\[0, 6, 12\]: accepted are three"),
+    ("deeplabv3plus", {"encoder_weights": "imagnet"}, r"'imagnet': accepted are null \(random\), imagenet, or the"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), WRONG_ARGUMENTS)
+def test_wrong_arguments_are_named(name: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:  # Hydra wraps what a constructor raises
+        make(name, **arguments)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> dict[str, Tensor]:
+    """A state dict of MobileNetV2 with torchvision's names, its running statistics not the initial ones."""
+    torch.manual_seed(5)
+    net = torchvision.models.mobilenet_v2(weights=None)
+    net(torch.rand(2, 3, 64, 64))
+    return dict(net.state_dict())
+
+
+def without(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if part not in name}
+
+
+FORMS = {
+    "torchvision": dict,
+    "encoder": lambda s: without(s, "classifier"),
+    "whole model": lambda s: {f"encoder.{k}": v for k, v in without(s, "class").items()} | {"decoder.0": torch.ones(1)},
+    "before torch 0.4.1": lambda s: without(s, "num_batches_tracked"),
+}
+
+
+@every_freezable_model
+@pytest.mark.parametrize("form", FORMS)
+def test_encoder_weights_from_a_file(name: str, form: str, pretrained: Any, tmp_path: Path) -> None:
+    random = copied(make(name))
+    torch.save(FORMS[form](pretrained), tmp_path / "w.pth")
+    safetensors.torch.save_file(FORMS[form](pretrained), tmp_path / "w.safetensors")
+    for path in (tmp_path / "w.pth", tmp_path / "w.safetensors"):
+        model = make(name, encoder_weights=str(path))
+        assert all("num_batches_tracked" in key for key in changed(model.encoder, pretrained))
+        assert {key.split(".")[1] for key in changed(model, random)} == {"encoder"}  # the rest is random as before
+
+
+WRONG = {  # what the file holds, and what the error says of it
+    "missing": (lambda s: without(s, "features.3."), "missing, like features.3.conv"),
+    "unknown": (lambda s: s | {"head.w": torch.ones(1)}, "1 unknown, like head.w"),
+    "misshapen": (lambda s: s | {"features.0.1.bias": torch.ones(3)}, r"1 misshapen, .*1.bias \[3\] instead of \[32\]"),
+    "two in one": (lambda s: s | {"encoder." + k: v for k, v in s.items()}, "unknown, like features.0.0.weight"),
+    "nested": (lambda s: {"state_dict": s}, "something else than tensors by name"),
+    "code": (lambda s: torchvision.models.mobilenet_v2(), r"not readable as tensors \(UnpicklingError\)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_file_is_refused_with_a_reason(case: str, pretrained: Any, tmp_path: Path) -> None:
+    contents, reason = WRONG[case]
+    torch.save(contents(pretrained), tmp_path / "w.pth")
+    before = copied(encoder := make("deeplabv3plus").encoder)
+    with pytest.raises(EncoderWeightsError, match=f"w.pth: .*{reason}.*; accepted is a state dict of MobileNetV2"):
+        load_encoder_weights(encoder, str(tmp_path / "w.pth"))
+    assert changed(encoder, before) == set()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
+def test_absent_and_broken_files_are_refused(name: str, tmp_path: Path) -> None:
+    for reason in ("there is no such file", "not readable as tensors"):
+        with pytest.raises(EncoderWeightsError, match=f"{name}: {reason}"):
+            load_encoder_weights(nn.Identity(), str(tmp_path / name))
+        (tmp_path / name).write_bytes(b"<html>not found</html>")
+
+
+@pytest.mark.parametrize("answer", [None, HfHubHTTPError.__new__(HfHubHTTPError), UNREACHABLE])
+def test_imagenet_is_downloaded_or_says_why_not(answer: Any, pretrained: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    safetensors.torch.save_file(pretrained, tmp_path / "model.safetensors")
+    monkeypatch.setattr(encoder_weights, "try_to_load_from_cache", lambda **_: None)
+    monkeypatch.setattr(encoder_weights, "get_hf_file_metadata", Mock(side_effect=answer))
+    monkeypatch.setattr(encoder_weights, "hf_hub_download", lambda filename, **_: str(tmp_path / filename))
+    encoder = make("deeplabv3plus").encoder
+    message = r"not be downloaded from https.* \(no route\); use .* model.encoder_weights=/path/to/mobilenet_v2.pth"
+    with pytest.raises(EncoderWeightsError, match=message) if answer is UNREACHABLE else nullcontext():
+        load_encoder_weights(encoder, "imagenet")
+    assert (changed(encoder, pretrained) == set()) is (answer is not UNREACHABLE)
