@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,22 +13,27 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from seglab.signals import forget
+
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train")
-def main(cfg: DictConfig) -> dict:
-    """One cell; in a multirun the sweeper calls it for each and judges what it returns."""
+def main(cfg: DictConfig) -> list[dict]:
+    """One row of cells; in a multirun the sweeper calls it for each and judges what it returns."""
     from seglab.build import named  # here, so that --help and a misspelt override do not wait for torch
-    from seglab.cell import train_cell
+    from seglab.row import train_row
 
     hydra_config = HydraConfig.get()
+    alone = hydra_config.mode == RunMode.RUN
     try:
-        results = train_cell(named(cfg, hydra_config.runtime.choices))
+        results = train_row(named(cfg, hydra_config.runtime.choices))
     except ValueError as e:
-        if hydra_config.mode != RunMode.RUN:
+        if not alone:
             raise
         raise SystemExit(f"train.py: {e}") from None  # passes Hydra, which would say more
-    if hydra_config.mode == RunMode.RUN and results["status"] != "done":
-        raise SystemExit(f"{results['status']}: {results['reason']}")
+    for cell in results:
+        if alone and cell["status"] != "done":
+            go_on = f"\nthis goes on: {shlex.join(['python', *sys.argv])}" if cell["status"] == "interrupted" else ""
+            raise SystemExit(f"{cell['status']}: {cell['reason']}{go_on}")
     return results
 
 
@@ -35,6 +41,7 @@ def run() -> None:
     """`main`, where an expected error is one line."""
     asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us the error instead of printing a part of it
+    forget()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         main()

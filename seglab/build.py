@@ -1,7 +1,6 @@
 """From the composed config to objects and to their identity; besides train.py the only room that knows Hydra."""
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import sys
@@ -18,16 +17,18 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 from seglab.config import ConfigError, check
 from seglab.data import SegmentationData
+from seglab.environment import code_hash, computing_device, computing_versions
 from seglab.models.network import Network
+from seglab.schedules import Constant
 from seglab.task import SegmentationTask
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
-"""Libraries whose version decides the weights."""
-
-BOOKKEEPING = ("epochs", "study", "output_dir", "score_train", "pictures", "picture_every", "names")
+BOOKKEEPING = (
+    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error"),
+    *("score_train", "pictures", "picture_every", "checkpoint_every_steps", "checkpoint_every_minutes"),
+)
 """Root keys that leave the weights alone: two runs that differ only here do the same steps."""
 
 
@@ -61,6 +62,11 @@ def build_loss(cfg: "DictConfig | Mapping[str, Any]") -> torch.nn.Module:
     return _made("loss", plain(cfg))
 
 
+def build_schedule(cfg: "DictConfig | Mapping[str, Any]") -> Constant:
+    """The learning rate schedule that `cfg.schedule` names."""
+    return _made("schedule", plain(cfg))
+
+
 def build_data(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationData:
     """The data that `cfg.data` names; nothing is read yet."""
     config = plain(cfg)
@@ -68,10 +74,10 @@ def build_data(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationData:
 
 
 def build_task(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationTask:
-    """Network, loss and optimiser in one LightningModule."""
+    """Network, loss, optimiser and schedule in one LightningModule."""
     config = plain(cfg)
-    net, loss, optimizer = build_model(config), build_loss(config), _made("optimizer", config)
-    return SegmentationTask(net, loss, optimizer, list(config["data"]["classes"]), config["seed"])
+    parts = build_model(config), build_loss(config), _made("optimizer", config), build_schedule(config)
+    return SegmentationTask(*parts, list(config["data"]["classes"]), config["seed"])
 
 
 def check_parts(config: Mapping[str, Any]) -> None:
@@ -120,7 +126,7 @@ def identity(config: Mapping[str, Any], data_content: str) -> str:
     """Hash of all that determines a run's weights after any number of epochs.
 
     That is the config without bookkeeping, the content of the data and of encoder weights, our code, the libraries
-    that compute, the kind of device, and on a CPU the number of threads, which changes the last bits of a sum.
+    that compute, and the device.
     """
     facts = {k: v for k, v in config.items() if k not in BOOKKEEPING}
     facts["data"] = {k: v for k, v in config["data"].items() if k not in ("root", "cache_dir", "num_workers")}
@@ -129,17 +135,6 @@ def identity(config: Mapping[str, Any], data_content: str) -> str:
     weights = config["model"].get("encoder_weights")
     if weights and Path(weights).is_file():
         facts["model"] = config["model"] | {"encoder_weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
-    uses_gpu = torch.cuda.is_available() and config["trainer"].get("accelerator") != "cpu"
-    facts["content"] = data_content
-    facts["code"] = code_hash()
-    facts["libraries"] = {name: importlib.metadata.version(name) for name in COMPUTING}
-    facts["device"] = torch.cuda.get_device_name() if uses_gpu else f"cpu, {torch.get_num_threads()} threads"
+    facts["device"] = computing_device(config["trainer"]["accelerator"])
+    facts |= {"content": data_content, "code": code_hash(), "libraries": computing_versions()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def code_hash() -> str:
-    """Hash of the modules that decide weights; a change to a report or a picture keeps every run's identity."""
-    here = Path(__file__).parent
-    files = sorted(p for d in ("losses", "models", "data") for p in (here / d).rglob("*.py"))
-    files += [here / "labels.py", here / "task.py", here / "build.py"]
-    return hashlib.sha256(b"\0".join(p.read_bytes() for p in files)).hexdigest()

@@ -1,141 +1,99 @@
-"""One cell of the grid: from a checked config to a finished run folder."""
+"""One cell of the grid: its config, identity and folder, and how its folder is started and finished."""
 
-import importlib.metadata
-import logging
-import os
-import platform
-import subprocess
-import time
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from seglab.build import COMPUTING, build_data, build_task, build_trainer, check_parts, code_hash, identity
-from seglab.config import ConfigError
-from seglab.data import DataError, SegmentationData
-from seglab.recorder import Recorder
-from seglab.runs import DONE, FAILED, Run
-from seglab.task import NotFinite
-
-log = logging.getLogger("seglab")
-
-EXPECTED = (ConfigError, DataError, NotFinite)
-
-EXPLAINED_WARNINGS = (
-    "The '.*_dataloader' does not have many workers",  # pixels come from a memory map: workers gain nothing
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # within pytorch-lightning 2.6.6 on torch 2.14
-    "Found .* module\\(s\\) in eval mode at the start of training",  # a frozen encoder is meant to be
-    "The number of training batches .* is smaller than the logging interval",  # we log at each epoch's end
-)
+from seglab import checkpoints
+from seglab.board import Board
+from seglab.build import build_data, build_schedule, check_parts, identity
+from seglab.data import SegmentationData
+from seglab.environment import environment
+from seglab.runs import DONE, Run
+from seglab.schedules import Constant
 
 
-def prepare(config: Mapping[str, Any]) -> tuple[SegmentationData, str, Run]:
-    """The data of a cell, read and checked, its identity, and its folder. Raises ConfigError or DataError."""
-    check_parts(config)
-    data = build_data(config)
-    data.setup()
-    key = identity(config, data.content)
-    names = config["names"]
-    folder = f"{names['model']}-{names['loss']}-e{config['epochs']}-s{config['seed']}-{key[:8]}"
-    return data, key, Run(Path(config["output_dir"]) / config["study"] / folder)
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A training of `config["epochs"]` epochs, and the folder that it fills."""
 
+    config: Mapping[str, Any]
+    identity: str
+    run: Run
+    schedule: Constant
 
-def train_cell(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains one cell and returns what its results.json says; an error ends in `status: failed` and its reason."""
-    data, key, run = prepare(config)
-    done = run.results()
-    if done and done["status"] == DONE:
-        log.info("%s is done: val mIoU %.4f", run.folder, done["val"]["miou"])
-        return done
-    facts = environment()
-    run.start(config, facts)
-    with _log_into(run.log_file):
-        train, val = data.indices
-        log.info("%s: %d images train, %d validate", run.folder, len(train), len(val))
-        head = {
-            "status": DONE, "identity": key, "model": config["names"]["model"], "loss": config["names"]["loss"],
-            "epochs": config["epochs"], "seed": config["seed"],
-        }  # fmt: skip
-        try:
-            results = head | _train(config, data, key, run)
-        except Exception as e:
-            expected = isinstance(e, EXPECTED)  # its message is already the one line that a user needs
-            log.log(logging.DEBUG if expected else logging.ERROR, "%s", traceback.format_exc().rstrip())
-            results = head | {"status": FAILED, "reason": f"{type(e).__name__}: {e}".splitlines()[0]}
-        results["environment"] = facts
-        run.write_results(results)
+    @property
+    def epochs(self) -> int:
+        """Epochs to train."""
+        return self.config["epochs"]
+
+    @property
+    def shared_epochs(self) -> int:
+        """How many of them any longer cell of the same identity trains, too."""
+        return self.schedule.shared_epochs(self.epochs) if self.config["share"] else 0
+
+    def head(self, status: str, reason: str | None = None) -> dict[str, Any]:
+        """What results.json opens with."""
+        names = self.config["names"]
+        out = {"status": status, "identity": self.identity, "model": names["model"], "loss": names["loss"]}
+        out |= {"epochs": self.epochs, "seed": self.config["seed"]}
+        return out | ({"reason": reason} if reason else {})
+
+    def start(self, found: checkpoints.Found | None) -> Board:
+        """The folder and TensorBoard file as they are after the epochs of a checkpoint, of this run or another."""
+        epochs = found.epochs if found else 0
+        source = found.run if found else self.run
+        if source.folder != self.run.folder:
+            self.run.take_over(source, epochs)
+        self.run.start(self.config, environment(self.config["trainer"]["accelerator"]), epochs)
+        if found and source.folder != self.run.folder:
+            checkpoints.link(found.path, self.run.last_checkpoint)
+            checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)
+        return Board(self.run.folder, source.folder, epochs)
+
+    def finish(self, board: Board, pictures: Sequence[tuple[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+        """Pictures, the hparams row and results.json, all from what the run folder holds."""
+        for name, picture in pictures:
+            picture.save(self.run.pictures / f"{name}.png", optimize=True)
+        results = self.head(DONE) | results_of(self.run, class_names)
+        settings = {**self.config["names"], "epochs": self.epochs, "seed": self.config["seed"]}
+        final = {name: results["val"][name] for name in ("miou", "dice", "accuracy")}
+        board.add_final(self.epochs, settings | {"lr": self.config["optimizer"]["lr"]}, final, pictures)
+        board.close()
+        results["environment"] = self.run.environment()
+        self.run.write_results(results)
         return results
 
 
-def _train(config: Mapping[str, Any], data: SegmentationData, key: str, run: Run) -> dict[str, Any]:
-    started = time.perf_counter()
-    task = build_task(config)
-    recorder = Recorder(run, data, key, config["pictures"], config["picture_every"])
-    trainer = build_trainer(config, [recorder])
-    with warnings.catch_warnings():
-        for message in EXPLAINED_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        trainer.fit(task, datamodule=data)
-    recorder.finish(task, config)
-    scores = recorder.scores
+def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
+    """The scores after the last epoch, the best epoch, and the time, from metrics.csv and times.csv."""
+    rows, times = run.metrics(), run.times()
+    last, seconds = rows[-1], sum(t["seconds"] for t in times)
+    val = {name: last[f"val/{name}"] for name in ("miou", "dice", "accuracy")}
     return {
-        "val": {
-            "miou": scores["val/miou"],
-            "iou": {name: scores[f"val/iou/{name}"] for name in data.classes},
-            "dice": scores["val/dice"],
-            "accuracy": scores["val/accuracy"],
-        },
-        "majority_miou": scores["val/majority_miou"],
-        "best": recorder.best,
-        "train_seconds": recorder.train_seconds,
-        "total_seconds": time.perf_counter() - started,
-        "images_per_second": config["epochs"] * len(data.indices[0]) / recorder.train_seconds,
-        "parameters": sum(p.numel() for p in task.net.parameters()),
+        "val": val | {"iou": {name: last[f"val/iou/{name}"] for name in class_names}},
+        "majority_miou": last["val/majority_miou"],
+        "best": run.best(len(rows)),
+        "train_seconds": seconds,
+        "images_per_second": sum(t["images"] for t in times) / seconds,
     }
 
 
-@contextmanager
-def _log_into(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.setLevel(logging.DEBUG)
-    logging.getLogger().addHandler(handler)
-    before = log.level
-    log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+def prepare(config: Mapping[str, Any], data: SegmentationData | None = None) -> tuple[SegmentationData, list[Cell]]:
+    """The data of a row, read and checked unless given, and its cells, the shortest first.
 
-
-def environment() -> dict[str, Any]:
-    """What a number may depend on besides the config: versions, code, device, threads."""
-    versions = {name: importlib.metadata.version(name) for name in (*COMPUTING, "hydra-core", "tensorboard")}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "code": code_hash(),
-        "device": gpu or platform.processor() or platform.machine(),
-        "cpu_cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
-def _git_commit() -> str | None:
-    """Commit of the working copy, with `-dirty` where it was changed; None outside of one."""
-    here = Path(__file__).parent
-    said = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return said.stdout.strip() or None
+    Raises ConfigError or DataError.
+    """
+    check_parts(config)
+    if data is None:
+        data = build_data(config)
+        data.setup()
+    key, schedule = identity(config, data.content), build_schedule(config)
+    cells = []
+    for epochs in sorted({*(config["marks"] or ()), config["epochs"]}):
+        own = {**config, "epochs": epochs, "marks": None}
+        names = config["names"]
+        folder = f"{names['model']}-{names['loss']}-e{epochs}-s{config['seed']}-{key[:8]}"
+        cells.append(Cell(own, key, Run(Path(config["output_dir"]) / config["study"] / folder), schedule))
+    return data, cells

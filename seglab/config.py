@@ -55,6 +55,7 @@ class Root(BaseModel):
     data: dict[str, Any]
     trainer: dict[str, Any]
     optimizer: dict[str, Any]
+    schedule: dict[str, Any]
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(str)]
     epochs: PositiveInt
     seed: NonNegativeInt
@@ -62,6 +63,11 @@ class Root(BaseModel):
     score_train: bool
     pictures: NonNegativeInt
     picture_every: PositiveInt
+    checkpoint_every_steps: PositiveInt | None
+    checkpoint_every_minutes: Annotated[float, Field(gt=0)] | None
+    share: bool
+    on_error: Literal["continue", "stop"]
+    marks: list[PositiveInt] | None
     output_dir: str
     names: dict[str, str] = {}
 
@@ -72,7 +78,7 @@ def check(config: Mapping[str, Any]) -> None:
         Root.model_validate(dict(config))
     except ValidationError as e:
         raise ConfigError(_line(e, list(Root.model_fields))) from None
-    for part in ("model", "loss", "data", "trainer", "optimizer"):
+    for part in ("model", "loss", "data", "trainer", "optimizer", "schedule"):
         _check_node(part, config[part], INJECTED.get(part, set()))
 
 

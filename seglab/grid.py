@@ -1,27 +1,84 @@
-"""Which cells a sweep holds, and what is shown of them at its end."""
+"""Which trainings a sweep needs, which cells each of them fills, and what is shown of them at its end."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from seglab.build import named
-from seglab.cell import prepare
+from seglab.cell import Cell, prepare
+from seglab.data import SegmentationData
 from seglab.report import write_grid
+from seglab.row import starting_point
 from seglab.runs import DONE
 
 log = logging.getLogger(__name__)
 
 
-def plan(composed: Sequence[DictConfig]) -> None:
-    """Checks every cell's config and data before the first one trains. Raises ConfigError or DataError."""
-    configs = [named(cfg, cfg.hydra.runtime.choices) for cfg in composed]
-    runs = [prepare(config)[2] for config in configs]
-    done = sum((run.results() or {}).get("status") == DONE for run in runs)
-    epochs = sum(config["epochs"] for config in configs)
-    log.info("%d cells, %d epochs, %d cells are done already", len(configs), epochs, done)
+@dataclass(frozen=True)
+class Training:
+    """One job: the overrides of its longest cell, and all cells that it fills, the shortest first."""
+
+    overrides: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The overrides of the job."""
+        marks = ",".join(str(c.epochs) for c in self.cells)
+        return [*self.overrides, f"marks=[{marks}]"] if len(self.cells) > 1 else list(self.overrides)
+
+    @property
+    def cost(self) -> int:
+        """Epochs that remain to be trained: a trunk as long as the longest cell, and what the others don't share."""
+        missing = [c for c in self.cells if not c.run.done]
+        if not missing:
+            return 0
+        found = starting_point(missing[-1])
+        return (
+            missing[-1].epochs - (found.epochs if found else 0) + sum(c.epochs - c.shared_epochs for c in missing[:-1])
+        )
+
+
+def trainings(jobs: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[Training]:
+    """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError."""
+    rows: dict[tuple, Training] = {}
+    read: dict[str, SegmentationData] = {}
+    for overrides, config in jobs:
+        source = json.dumps(config["data"])
+        read[source], (cell,) = prepare(config, read.get(source))
+        alone = () if cell.shared_epochs else (cell.epochs,)
+        key = (cell.identity, config["study"], *alone)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = Training(tuple(overrides), (cell,))
+        elif cell.epochs not in [c.epochs for c in row.cells]:
+            longest = overrides if cell.epochs > row.cells[-1].epochs else row.overrides
+            cells = tuple(sorted((*row.cells, cell), key=lambda c: c.epochs))
+            rows[key] = replace(row, overrides=tuple(longest), cells=cells)
+    return list(rows.values())
+
+
+def say_plan(rows: Sequence[Training]) -> None:
+    """What the sweep will do, before it does it."""
+    cells = [c for row in rows for c in row.cells]
+    alone = sum(c.epochs for c in cells if not c.run.done)
+    log.info("%d cells in %d trainings: %d epochs to train, %d if each cell was trained alone",
+             len(cells), len(rows), sum(row.cost for row in rows), alone)  # fmt: skip
+    if any(not c.shared_epochs for c in cells):
+        why = "share=false" if not cells[0].config["share"] else "their schedule looks at the total"
+        log.info("cells of different lengths are trained alone: %s", why)
+    for status in dict.fromkeys(_state(c) for c in cells):
+        names = [c.run.folder.name for c in cells if _state(c) == status]
+        log.info("%s: %s", status, ", ".join(names))
+
+
+def _state(cell: Cell) -> str:
+    if not cell.run.config_file.exists():
+        return "to train"
+    status = cell.run.results()["status"]
+    return "done already" if status == DONE else f"{status}, to go on"
 
 
 def finish(results: Sequence[Mapping[str, Any]], study: Path) -> None:

@@ -4,10 +4,10 @@ import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from seglab.build import build_model
+from seglab.checkpoints import state_dict
 from seglab.data.folder import pixels
 from seglab.labels import color_image
 from seglab.models.network import Network
@@ -26,7 +26,7 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
     net = build_model(config)
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = state_dict(path)
         net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as e:
         raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e

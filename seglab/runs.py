@@ -1,15 +1,23 @@
 """The run folder: every file name, its one writer, its one reader."""
 
 import csv
+import io
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
-DONE, FAILED = "done", "failed"
+DONE, FAILED, DIVERGED, INTERRUPTED, RUNNING = "done", "failed", "diverged", "interrupted", "running"
+"""What a run can be; a run that was killed is interrupted, too."""
+
+
+class RunHeld(RuntimeError):
+    """Another process trains this run."""
 
 
 class Run:
@@ -19,50 +27,119 @@ class Run:
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.metrics_file = self.folder / "metrics.csv"
+        self.times_file = self.folder / "times.csv"
         self.log_file = self.folder / "train.log"
         self.environment_file = self.folder / "environment.json"
         self.results_file = self.folder / "results.json"
         self.last_checkpoint = self.folder / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.folder / "checkpoints" / "best.ckpt"
         self.pictures = self.folder / "pictures"
+        self._lock = FileLock(self.folder / ".lock")
+        self._holder_file = self.folder / ".holder"
 
-    def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """An empty folder that says what will run; what an unfinished run left in it is removed."""
+    def hold(self) -> None:
+        """Makes this process the only one that writes here, until `release` or its end. Raises RunHeld."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=1)  # longer than a reader takes to see whether it is held
+        except Timeout:
+            holder = self._holder_file.read_text() if self._holder_file.exists() else "another process"
+            raise RunHeld(f"{self.folder} is being trained by {holder}") from None
+        write_whole(self._holder_file, f"process {os.getpid()} on {socket.gethostname()}")
+
+    def release(self) -> None:
+        """Lets other processes write here."""
+        self._lock.release()
+
+    def start(self, config: Mapping[str, Any], environment: Mapping[str, Any], epochs: int = 0) -> None:
+        """A folder that says what will run and holds the first `epochs` epochs of what ran before."""
         for folder in (self.last_checkpoint.parent, self.pictures):
             folder.mkdir(parents=True, exist_ok=True)
-        leftovers = [self.metrics_file, self.results_file, *self.folder.glob("events.out.tfevents.*")]
-        for path in (*leftovers, *self.last_checkpoint.parent.iterdir(), *self.pictures.iterdir()):
-            path.unlink(missing_ok=True)
+        self.results_file.unlink(missing_ok=True)
+        for path in (self.metrics_file, self.times_file):
+            self._write_rows(path, [row for row in _rows(path) if int(row["epoch"]) <= epochs])
         write_whole(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         write_whole(self.environment_file, json.dumps(environment, indent=2))
+
+    def take_over(self, other: "Run", epochs: int) -> None:
+        """The rows and the log of the first `epochs` epochs of another run of the same identity."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for source, path in ((other.metrics_file, self.metrics_file), (other.times_file, self.times_file)):
+            self._write_rows(path, [row for row in _rows(source) if int(row["epoch"]) <= epochs])
+        write_whole(self.log_file, other.log_file.read_text() if other.log_file.exists() else "")
 
     def config(self) -> dict[str, Any]:
         """The resolved config, and under `names` which file of each group was chosen."""
         return yaml.safe_load(self.config_file.read_text())
 
-    def add_epoch(self, row: Mapping[str, float | int]) -> None:
-        """Appends one row to metrics.csv; NaN (an absent class) is an empty field."""
-        new = not self.metrics_file.exists()
-        with self.metrics_file.open("a", newline="") as f:
-            writer = csv.DictWriter(f, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow({k: "" if v != v else v for k, v in row.items()})
+    def environment(self) -> dict[str, Any]:
+        """What environment.json says."""
+        return json.loads(self.environment_file.read_text())
+
+    def add_epoch(self, scores: Mapping[str, float | int], times: Mapping[str, float | int]) -> None:
+        """Appends one row to metrics.csv, in which NaN (an absent class) is an empty field, and one to times.csv."""
+        for path, row in ((self.metrics_file, scores), (self.times_file, times)):
+            rows = [r for r in _rows(path) if int(r["epoch"]) < scores["epoch"]]
+            self._write_rows(path, [*rows, {k: "" if v != v else str(v) for k, v in row.items()}])
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv, an empty field as NaN."""
-        if not self.metrics_file.exists():
-            return []
-        with self.metrics_file.open(newline="") as f:
-            return [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(f)]
+        return [{k: float(v or "nan") for k, v in row.items()} for row in _rows(self.metrics_file)]
+
+    def times(self) -> list[dict[str, float]]:
+        """The rows of times.csv: seconds and images per second of each epoch's training."""
+        return [{k: float(v) for k, v in row.items()} for row in _rows(self.times_file)]
+
+    def best(self, epochs: int) -> dict[str, float]:
+        """Epoch and validation mIoU of the best of the first `epochs`; the earliest of equals."""
+        rows = [row for row in self.metrics() if row["epoch"] <= epochs]
+        row = max(rows, key=lambda r: r["val/miou"], default={"epoch": 0, "val/miou": float("-inf")})
+        return {"epoch": int(row["epoch"]), "miou": row["val/miou"]}
+
+    @staticmethod
+    def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+        if not rows:
+            return path.unlink(missing_ok=True)
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return write_whole(path, out.getvalue())
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """The last file of a run: it is there if and only if the run ended."""
         write_whole(self.results_file, json.dumps(without_nan(results), indent=2, allow_nan=False))
 
-    def results(self) -> dict[str, Any] | None:
-        """What results.json says, or None while the run has not ended."""
-        return json.loads(self.results_file.read_text()) if self.results_file.exists() else None
+    def results(self) -> dict[str, Any]:
+        """What results.json says; of a run that has not ended, only `status` and `reason`."""
+        if self.results_file.exists():
+            return json.loads(self.results_file.read_text())
+        epochs = f"{len(_rows(self.metrics_file))} epochs are finished"
+        if not self._held():
+            return {"status": INTERRUPTED, "reason": f"it was killed: {epochs}"}
+        return {"status": RUNNING, "reason": f"{epochs}, trained by {self._holder_file.read_text()}"}
+
+    def _held(self) -> bool:
+        if self._lock.is_locked or not self._holder_file.exists():
+            return self._lock.is_locked
+        try:
+            with FileLock(self.folder / ".lock", blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    @property
+    def done(self) -> bool:
+        """Whether it is finished and has a score."""
+        return self.results_file.exists() and self.results()["status"] == DONE
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
 
 
 def runs_of(study: Path) -> Iterator[Run]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seglab.metrics import confusion_matrix, majority_miou, scores
 from seglab.models.network import Network
+from seglab.schedules import Constant
 
 
 class NotFinite(RuntimeError):
@@ -33,11 +34,12 @@ class SegmentationTask(pl.LightningModule):
         net: Network,
         loss: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Constant,
         class_names: list[str],
         seed: int = 0,
     ):
         super().__init__()
-        self.net, self.loss, self.make_optimizer = net, loss, optimizer
+        self.net, self.loss, self.make_optimizer, self.schedule = net, loss, optimizer, schedule
         self.class_names, self.seed = class_names, seed
         self.tallies: dict[str, Tally] = {}
 
@@ -64,11 +66,17 @@ class SegmentationTask(pl.LightningModule):
         """Epochs finished; unlike `current_epoch` also right after a checkpoint from an epoch's end was loaded."""
         return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
+    def on_train_start(self) -> None:
+        self.net.start_epoch(self.epoch)  # within an epoch, Lightning goes on without starting it again
+
     def on_train_epoch_start(self) -> None:
         self.net.start_epoch(self.epoch)
         self.tallies = {"train": Tally(len(self.class_names), self.device)}
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        epoch = self.global_step / self.trainer.num_training_batches
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * self.schedule.factor(epoch, self.trainer.max_epochs or 0)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -102,7 +110,19 @@ class SegmentationTask(pl.LightningModule):
         return out
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameters())
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        tally = self.tallies["train"]
+        checkpoint["tally"] = {"loss": tally.loss, "images": tally.images}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        tally = Tally(len(self.class_names), self.device)
+        tally.loss, tally.images = checkpoint["tally"]["loss"].to(self.device), checkpoint["tally"]["images"]
+        self.tallies = {"train": tally}
 
 
 def class_map(logits: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL_NET = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
+SMALL = ["data=folder", "data.batch_size=4", "pictures=1", *SMALL_NET]
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +47,12 @@ def train(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
 
     monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
     caplog.set_level("INFO")
-    small = ["data=folder", f"data.root={images}", "data.batch_size=4", f"output_dir={tmp_path}", "pictures=1"]
-    net = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
+    small = [*SMALL, f"data.root={images}", f"output_dir={tmp_path}"]
 
     def call(*overrides: str) -> tuple[str, str]:
         flags = [o for o in overrides if o.startswith("-")]
         given = {o.split("=")[0] for o in overrides}
-        defaults = [o for o in [*small, *net] if o.split("=")[0] not in given and not (o in net and "model" in given)]
+        defaults = [o for o in small if o.split("=")[0] not in given and not (o in SMALL_NET and "model" in given)]
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # train.py sets it, for this process
         monkeypatch.setattr(sys, "argv", ["train.py", *flags, *defaults, *(o for o in overrides if o not in flags)])
         capsys.readouterr()

@@ -39,8 +39,9 @@ def done(train, tmp_path: Path) -> Run:
 
 
 def test_a_run_folder_says_everything(done: Run) -> None:
-    assert sorted(p.name for p in done.folder.iterdir() if "tfevents" not in p.name) == [
-        *("checkpoints", "config.yaml", "environment.json", "metrics.csv", "pictures", "results.json", "train.log")
+    assert sorted(p.name for p in done.folder.iterdir() if p.name[0] != "." and "tfevents" not in p.name) == [
+        *("checkpoints", "config.yaml", "environment.json", "metrics.csv"),
+        *("pictures", "results.json", "times.csv", "train.log"),
     ]
     assert done.best_checkpoint.exists() and done.last_checkpoint.exists()
     results = done.results()
@@ -87,7 +88,7 @@ def test_tensorboard_shows_curves_pictures_and_the_final_scores(done: Run) -> No
     assert [e.step for e in events.Scalars("miou/val")] == [1, 2]
     assert [e.step for e in events.Scalars("final/miou")] == [2]
     assert events.Scalars("final/miou")[0].value == pytest.approx(done.results()["val"]["miou"], abs=1e-6)
-    assert tags["images"] and tags["images"][0].startswith("samples/")
+    assert tags["images"] == ["final/8"]
 
 
 def test_pictures_are_panels_of_the_fixed_samples(done: Run) -> None:
@@ -145,8 +146,8 @@ def test_wrong_data_ends_a_sweep_before_anything_trains(train, tmp_path: Path) -
 
 def test_a_loss_that_is_not_finite_names_the_images(train, tmp_path: Path) -> None:
     message, _ = train("optimizer.lr=1e30", "epochs=3", "data.batch_size=2")
-    assert message.startswith("failed: NotFinite: the ") and "on the images" in message
-    assert only_run(tmp_path / "default").results()["status"] == "failed"
+    assert message.startswith("diverged: NotFinite: the ") and "on the images" in message
+    assert only_run(tmp_path / "default").results()["status"] == "diverged"
 
 
 def test_no_gpu_is_one_line(train) -> None:

@@ -44,10 +44,13 @@ class Tiles(Dataset):
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch)."""
+    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
 
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those.
+    """
+
+    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0)):
+        self.length, self.seed, self.start, self.epoch = length, seed, start, start[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -58,7 +61,8 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return ((int(i), self.epoch) for i in order)
+        seen = self.start[1] if self.epoch == self.start[0] else 0
+        return ((int(i), self.epoch) for i in order[seen:])
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -102,6 +106,7 @@ class SegmentationData(pl.LightningDataModule):
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.score_train = score_train
+        self._start = (0, 0)
         self._split = (val_scenes, val_fraction, fold, folds, split_seed)
 
     @cached_property
@@ -153,7 +158,11 @@ class SegmentationData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Augmented training batches; every image once an epoch."""
         tiles = Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
-        return self._loader(tiles, self.batch_size, sampler=EpochOrder(len(tiles), self.seed))
+        return self._loader(tiles, self.batch_size, sampler=EpochOrder(len(tiles), self.seed, self._start))
+
+    def resume_at(self, epoch: int, batches: int) -> None:
+        """The next training begins in `epoch` (0 is the first) after so many batches."""
+        self._start = (epoch, batches * self.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
         """Whole validation images in order; with `score_train` then the training images in the same way."""

@@ -1,0 +1,82 @@
+"""A run's TensorBoard file: curves over epochs, pictures, hparams; and how a part of it is taken over."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+PATTERN = "events.out.tfevents.*"
+FINAL = ("final/", "_hparams_/")
+"""Beginnings of the tags that only a finished run has."""
+
+
+class Board:
+    """Writes one event file in `folder`, which starts with the first `epochs` of the event files in `source`."""
+
+    def __init__(self, folder: Path, source: Path, epochs: int):
+        old = sorted(folder.glob(PATTERN))
+        self._writer = SummaryWriter(str(folder))
+        for event in events_until(source, epochs):
+            self._writer._get_file_writer().event_writer.add_event(event)
+        self._writer.flush()
+        for path in old:
+            path.unlink()
+
+    def add_scores(self, epoch: int, values: Mapping[str, float]) -> None:
+        """A point on each curve; an absent class has none."""
+        for name, value in values.items():
+            if value == value:
+                self._writer.add_scalar(tag(name), value, epoch)
+
+    def add_pictures(self, epoch: int, pictures: Iterable[tuple[str, Image.Image]], group: str = "samples") -> None:
+        """Named pictures, each on its own slider over epochs."""
+        for name, picture in pictures:
+            self._writer.add_image(f"{group}/{name}", np.asarray(picture), epoch, dataformats="HWC")
+
+    def add_final(
+        self,
+        epoch: int,
+        settings: Mapping[str, Any],
+        values: Mapping[str, float],
+        pictures: Iterable[tuple[str, Image.Image]],
+    ) -> None:
+        """The run's row in the hparams table, and its last maps."""
+        final = {f"final/{name}": value for name, value in values.items()}
+        for summary in hparams(dict(settings), final):
+            self._writer._get_file_writer().add_summary(summary)
+        self.add_scores(epoch, final)
+        self.add_pictures(epoch, pictures, "final")
+
+    def flush(self) -> None:
+        """Everything so far is in the file."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def tag(name: str) -> str:
+    """`val/miou` -> `miou/val`, so that TensorBoard lays the stages of one score side by side."""
+    stage, _, score = name.partition("/")
+    return f"{score}/{stage}" if score and not name.startswith(FINAL) else name
+
+
+def events_until(folder: Path, epochs: int) -> Iterator[Event]:
+    """The events of a folder up to an epoch, each once, without those of a finished run.
+
+    A file that was cut short by a kill is read as far as it goes.
+    """
+    seen = set()
+    for path in sorted(folder.glob(PATTERN)):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            tags = tuple(value.tag for value in event.summary.value)
+            if not tags or tags[0].startswith(FINAL) or event.step > epochs or (tags, event.step) in seen:
+                continue
+            seen.add((tags, event.step))
+            yield event

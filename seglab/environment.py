@@ -1,0 +1,59 @@
+"""What a number may depend on besides the config: versions, code, device, threads."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
+"""Libraries whose version decides the weights."""
+
+HERE = Path(__file__).parent
+
+
+def computing_versions() -> dict[str, str]:
+    """Versions of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in COMPUTING}
+
+
+def code_hash() -> str:
+    """Hash of the modules that decide weights; a change to a report or a picture keeps every run's identity."""
+    files = sorted(p for d in ("losses", "models", "data") for p in (HERE / d).rglob("*.py"))
+    files += [HERE / f"{name}.py" for name in ("labels", "schedules", "task", "build")]
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in files)).hexdigest()
+
+
+def computing_device(accelerator: str) -> str:
+    """The device that `accelerator` will compute on; on a CPU the number of threads changes the last bits of a sum."""
+    if torch.cuda.is_available() and accelerator != "cpu":
+        return torch.cuda.get_device_name()
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def environment(accelerator: str) -> dict[str, Any]:
+    """The record of a run: all of the above, and where it ran."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": computing_versions() | {"hydra-core": importlib.metadata.version("hydra-core")},
+        "git_commit": git_commit(),
+        "code": code_hash(),
+        "device": computing_device(accelerator),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the working copy, with `-dirty` where it was changed; None outside of one."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return said.stdout.strip() or None

@@ -1,0 +1,129 @@
+"""One row of the grid: cells that differ only in their epochs, trained as one as far as they are the same."""
+
+import contextlib
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seglab import checkpoints
+from seglab.board import Board
+from seglab.build import build_task, build_trainer
+from seglab.cell import Cell, prepare
+from seglab.config import ConfigError
+from seglab.data import DataError, SegmentationData
+from seglab.recorder import Recorder
+from seglab.runs import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
+from seglab.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
+from seglab.task import NotFinite
+
+log = logging.getLogger("seglab")
+
+EXPECTED = (ConfigError, DataError, NotFinite, Interrupted)
+"""Errors whose message is already the one line that a user needs."""
+
+EXPLAINED_WARNINGS = (
+    "The '.*_dataloader' does not have many workers",  # pixels come from a memory map: workers gain nothing
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # within pytorch-lightning 2.6.6 on torch 2.14
+    r"Found .* module\(s\) in eval mode at the start of training",  # a frozen encoder is meant to be
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order goes on at the right batch
+)
+
+
+def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Trains the cells of `config["marks"]` and `config["epochs"]`; what each one's results.json says, in order."""
+    data, cells = prepare(config)
+    with contextlib.ExitStack() as held, stopping_softly():
+        mine, results = [], {}
+        for cell in cells:
+            if cell.run.done:
+                log.info("%s is done", cell.run.folder)
+                continue
+            try:
+                cell.run.hold()
+            except RunHeld as e:
+                results[cell] = cell.head(RUNNING, str(e))
+                continue
+            held.callback(cell.run.release)
+            mine.append(cell)
+        while mine and _attempt(data, mine, results):
+            mine = [c for c in mine if not c.run.done]
+        return [results.get(cell) or cell.run.results() for cell in cells]
+
+
+def _attempt(data: SegmentationData, cells: list[Cell], results: dict[Cell, dict[str, Any]]) -> bool:
+    """Trains the longest cell, and with it what the others share with it. False if that failed, for all of them."""
+    longest, others = cells[-1], cells[:-1]
+    with _log_into(longest.run.log_file):
+        try:
+            if asked_to_stop():
+                raise Interrupted(f"{asked_to_stop()} before it began")
+            _train(longest, others, data)
+            return True
+        except Exception as e:
+            level = logging.DEBUG if isinstance(e, EXPECTED) else logging.ERROR
+            log.log(level, "%s", traceback.format_exc().rstrip())
+            status = DIVERGED if isinstance(e, NotFinite) else INTERRUPTED if isinstance(e, Interrupted) else FAILED
+            reason = f"{type(e).__name__}: {e}".splitlines()[0]
+    for cell in cells:
+        if not cell.run.done and cell not in results:
+            results[cell] = cell.head(status, reason)
+            if not cell.run.config_file.exists():
+                cell.start(None).close()  # it never began, but the grid must name it
+            cell.run.write_results(results[cell])
+    if status != INTERRUPTED and longest.config["on_error"] == "stop":
+        ask_to_stop("on_error=stop")
+    return False
+
+
+def _train(cell: Cell, others: list[Cell], data: SegmentationData) -> None:
+    found = starting_point(cell)
+    with contextlib.closing(cell.start(found)) as board:
+        _fit(cell, others, data, found, board)
+
+
+def _fit(cell: Cell, others: list[Cell], data: SegmentationData, found: checkpoints.Found | None, board: Board) -> None:
+    train, val = data.indices
+    came = f", goes on after {found.epochs} epochs of {found.run.folder.name}" if found else ""
+    log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
+    data.resume_at(found.epochs if found else 0, found.batches if found else 0)
+    task = build_task(cell.config)
+    recorder = Recorder(cell, others, data, board)
+    trainer = build_trainer(cell.config, [recorder])
+    if found and found.epochs == cell.epochs:
+        task.load_state_dict(checkpoints.state_dict(found.path))
+    else:
+        with warnings.catch_warnings():
+            for message in EXPLAINED_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+    recorder.finish(task)
+
+
+def starting_point(cell: Cell) -> checkpoints.Found | None:
+    """The checkpoint to go on from: the run's own, or a longer one of a run that shares its epochs."""
+    mine = checkpoints.own(cell.run, cell.identity, cell.epochs)
+    if not cell.shared_epochs:
+        return mine
+    folders = cell.run.folder.parent.parent.glob(f"*/*-s{cell.config['seed']}-{cell.identity[:8]}")
+    others = [Run(folder) for folder in folders if folder != cell.run.folder]
+    theirs = checkpoints.shared(others, cell.identity, cell.shared_epochs)
+    return max(filter(None, (mine, theirs)), key=lambda f: (f.epochs, f.batches), default=None)
+
+
+@contextlib.contextmanager
+def _log_into(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    before = log.level
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        logging.getLogger().removeHandler(handler)
+        handler.close()

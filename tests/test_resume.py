@@ -1,0 +1,319 @@
+"""A cell is a fact: shared, continued, or killed on the way, it is the same bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seglab import checkpoints
+from seglab.runs import Run, RunHeld, runs_of
+from tests.conftest import ROOT, SMALL
+
+GRID = ["-m", "loss=dice,cross_entropy", "epochs=1,2,4"]
+
+
+def cells(study: Path) -> dict[str, Run]:
+    return {run.folder.name: run for run in runs_of(study)}
+
+
+def content(run: Run, path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def same(a, b) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run.folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def settings(run: Run) -> dict:
+    config = run.config()
+    config["data"]["num_workers"] = 0
+    return {k: v for k, v in config.items() if k not in ("output_dir", "study", "share")}
+
+
+def assert_same_cell(a: Run, b: Run) -> None:
+    """Everything but times and places."""
+    assert a.folder.name == b.folder.name
+    assert a.metrics_file.read_bytes() == b.metrics_file.read_bytes()
+    for path in ("last_checkpoint", "best_checkpoint"):
+        left, right = content(a, getattr(a, path)), content(b, getattr(b, path))
+        for part in ("state_dict", "optimizer_states", "progress", "global_step", "tally"):
+            assert same(left[part], right[part]), f"{a.folder.name}: {path}: {part}"
+    assert curves(a) == curves(b)
+    for name in (p.name for p in b.pictures.iterdir()):
+        assert (a.pictures / name).read_bytes() == (b.pictures / name).read_bytes()
+    for results in (a.results(), b.results()):
+        assert results["status"] == "done"
+    times = ("train_seconds", "images_per_second")
+    left, right = ({k: v for k, v in run.results().items() if k not in times} for run in (a, b))
+    assert left == right
+    assert settings(a) == settings(b)
+
+
+def assert_same_study(a: Path, b: Path) -> None:
+    assert cells(a).keys() == cells(b).keys()
+    for name, run in cells(a).items():
+        assert_same_cell(run, cells(b)[name])
+
+
+@pytest.fixture
+def alone(train, tmp_path: Path) -> Path:
+    """The grid with every cell trained by itself."""
+    assert train(*GRID, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
+    return tmp_path / "alone" / "default"
+
+
+def test_a_shared_grid_is_the_grid_of_cells_trained_alone(train, alone: Path, tmp_path: Path) -> None:
+    message, said = train(*GRID, f"output_dir={tmp_path}/shared", "data.num_workers=2")
+    assert message == ""
+    assert "6 cells in 2 trainings: 8 epochs to train, 14 if each cell was trained alone" in said
+    assert_same_study(tmp_path / "shared" / "default", alone)
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(train, tmp_path: Path) -> None:
+    assert train("epochs=4", f"output_dir={tmp_path}/once")[0] == ""
+    assert train("epochs=2", f"output_dir={tmp_path}/twice")[0] == ""
+    message, said = train("epochs=4", f"output_dir={tmp_path}/twice")
+    assert message == "" and "goes on after 2 epochs" in said and "epoch 2/4" not in said
+    (once,) = cells(tmp_path / "once" / "default").values()
+    assert_same_cell(cells(tmp_path / "twice" / "default")[once.folder.name], once)
+
+
+def test_a_shorter_run_of_a_finished_one_trains_only_what_was_not_kept(train, tmp_path: Path) -> None:
+    assert train("-m", "epochs=1,4")[0] == ""
+    message, said = train("epochs=2")
+    assert message == "" and "goes on after 1 epochs" in said
+    assert train("epochs=2", f"output_dir={tmp_path}/other", "share=false")[0] == ""
+    (other,) = cells(tmp_path / "other" / "default").values()
+    assert_same_cell(cells(tmp_path / "default")[other.folder.name], other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_within_an_epoch(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    from seglab.recorder import Recorder
+
+    settings = ["epochs=3", "data.batch_size=2", "checkpoint_every_steps=2"]
+    assert train(*settings, f"output_dir={tmp_path}/once")[0] == ""
+    original = Recorder.on_train_batch_end
+
+    def killed(self, trainer, task, *rest) -> None:
+        original(self, trainer, task, *rest)
+        if trainer.global_step == 7:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(Recorder, "on_train_batch_end", killed)
+    assert "failed: RuntimeError: killed" in train(*settings, f"output_dir={tmp_path}/twice")[0]
+    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    (run,) = cells(tmp_path / "twice" / "default").values()
+    assert content(run, run.last_checkpoint)["progress"] == {"epochs": 1, "batches": 2}
+    assert train(*settings, f"output_dir={tmp_path}/twice", f"data.num_workers={workers}")[0] == ""
+    (once,) = cells(tmp_path / "once" / "default").values()
+    assert_same_cell(run, once)
+
+
+@pytest.mark.parametrize("schedule", ["step", "polynomial", "cosine", "wsd"])
+def test_schedules_share_just_what_does_not_look_at_the_total(train, tmp_path: Path, schedule: str) -> None:
+    settings = [f"schedule={schedule}", *(["schedule.every=1"] if schedule == "step" else [])]
+    message, said = train("-m", "epochs=2,5", *settings, f"output_dir={tmp_path}/shared")
+    assert message == ""
+    trained = {"step": "1 trainings: 5 epochs", "wsd": "1 trainings: 6 epochs"}.get(schedule, "2 trainings: 7 epochs")
+    assert f"2 cells in {trained} to train, 7 if each" in said
+    assert ("looks at the total" in said) == (schedule in ("polynomial", "cosine"))
+    assert train("-m", "epochs=2,5", *settings, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
+    assert_same_study(tmp_path / "shared" / "default", tmp_path / "alone" / "default")
+    if schedule == "wsd":
+        assert said.count("epoch 1/") == 1
+
+
+def test_the_best_is_the_best_of_the_cells_own_epochs(train, tmp_path: Path) -> None:
+    assert train("-m", "epochs=1,2,3,4")[0] == ""
+    for run in runs_of(tmp_path / "default"):
+        rows = run.metrics()
+        best = max(rows, key=lambda row: row["val/miou"])
+        assert len(rows) == run.config()["epochs"]
+        assert run.results()["best"] == {"epoch": best["epoch"], "miou": best["val/miou"]}
+        assert content(run, run.best_checkpoint)["progress"]["epochs"] == best["epoch"]
+
+
+def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path: Path, monkeypatch) -> None:
+    from seglab.task import SegmentationTask
+
+    original = SegmentationTask.epoch_scores
+
+    def full(self):
+        if self.epoch == 3:
+            raise OSError(28, "No space left on device")
+        return original(self)
+
+    monkeypatch.setattr(SegmentationTask, "epoch_scores", full)
+    message, said = train(*GRID)
+    assert "2 of 6 cells have no score" in message and "No space left on device" in said
+    monkeypatch.setattr(SegmentationTask, "epoch_scores", original)
+    message, said = train(*GRID)
+    assert message == ""
+    assert "6 cells in 2 trainings: 4 epochs to train" in said
+    assert said.count("done already: ") == 1 and "failed, to go on: " in said
+    assert said.count("goes on after 2 epochs") == 2
+
+
+def test_on_error_stop_ends_the_sweep(train, tmp_path: Path) -> None:
+    message, _ = train("-m", "loss=focal", "loss.alpha=[1.0,1.0],[1.0,1.0,1.0,1.0]", "epochs=1", "on_error=stop")
+    assert "2 of 2 cells have no score" in message
+    assert sorted(run.results()["status"] for run in runs_of(tmp_path / "default")) == ["failed", "interrupted"]
+
+
+def test_damaged_checkpoints_are_passed_over(train, tmp_path: Path) -> None:
+    assert train("epochs=3", f"output_dir={tmp_path}/once")[0] == ""
+    (once,) = cells(tmp_path / "once" / "default").values()
+    for study, spoil in {
+        "short": lambda data: data[: len(data) // 2],
+        "flipped": lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
+        "empty": lambda data: b"",
+    }.items():
+        assert train("epochs=2", f"output_dir={tmp_path}/{study}")[0] == ""
+        (run,) = cells(tmp_path / study / "default").values()
+        run.last_checkpoint.rename(tmp_path / "whole")
+        run.last_checkpoint.write_bytes(spoil((tmp_path / "whole").read_bytes()))
+        assert checkpoints.read(run.last_checkpoint, run) is None
+        found = checkpoints.own(run, once.results()["identity"], 3)
+        assert found is not None and (found.epochs, found.path) == (1, run.previous_checkpoint)
+        run.results_file.unlink()
+        assert train("epochs=2", f"output_dir={tmp_path}/{study}")[0] == ""
+        assert train("epochs=3", f"output_dir={tmp_path}/{study}")[0] == ""
+        assert_same_cell(cells(tmp_path / study / "default")[once.folder.name], once)
+
+
+def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(train, tmp_path: Path, monkeypatch) -> None:
+    import pytorch_lightning as pl
+
+    original = pl.Trainer.save_checkpoint
+
+    def full(self, path, *rest, **more) -> None:
+        if self.fit_loop.epoch_progress.current.processed == 2:
+            Path(path).write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        original(self, path, *rest, **more)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    assert "No space left on device" in train("epochs=3")[0]
+    (run,) = cells(tmp_path / "default").values()
+    assert content(run, run.last_checkpoint)["progress"]["epochs"] == 1
+    assert sorted(p.name for p in run.last_checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", original)
+    message, said = train("epochs=3")
+    assert message == "" and "goes on after 1 epochs" in said
+
+
+def test_a_checkpoint_of_another_identity_is_not_used(train, tmp_path: Path) -> None:
+    assert train("epochs=1", "study=a")[0] == ""
+    (run,) = cells(tmp_path / "a").values()
+    assert checkpoints.own(run, "another", 5) is None
+
+
+def test_a_run_is_held_by_one_process(train, tmp_path: Path) -> None:
+    assert train("epochs=1")[0] == ""
+    (run,) = cells(tmp_path / "default").values()
+    run.results_file.unlink()
+    run.hold()
+    try:
+        message, _ = train("epochs=1")
+        assert message.startswith(f"running: {run.folder} is being trained by process {os.getpid()} on ")
+        with pytest.raises(RunHeld):
+            Run(run.folder).hold()
+        assert Run(run.folder).results()["status"] == "running"
+    finally:
+        run.release()
+    assert Run(run.folder).results()["status"] == "interrupted"
+
+
+def start(images: Path, cache: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "train.py", *[o for o in overrides if o.startswith("-")], *SMALL, f"data.root={images}"]
+    command += [f"output_dir={out}", *[o for o in overrides if not o.startswith("-")]]
+    environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+    environment |= {"SEGLAB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} never came: {process.stderr.read() if process.stderr else ''}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_says_how_to_go_on(images: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = start(images, tmp_path / "cache", tmp_path / "out", "epochs=400")
+    wait_for(process, "epoch 2/400")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"interrupted: Interrupted: {number.name}" in said
+    assert "this goes on: python train.py " in said and "epochs=400" in said
+    (run,) = cells(tmp_path / "out" / "default").values()
+    assert run.results()["status"] == "interrupted"
+    assert checkpoints.read(run.last_checkpoint, run) is not None
+
+
+def test_a_signal_ends_a_sweep_and_the_command_goes_on(images: Path, tmp_path: Path) -> None:
+    process = start(images, tmp_path / "cache", tmp_path / "out", "-m", "loss=dice,focal", "epochs=1,400")
+    wait_for(process, "epoch 2/400")
+    process.send_signal(signal.SIGTERM)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "3 of 4 cells have no score" in said
+    assert "this goes on: python train.py -m" in out
+    assert [run.results()["status"] for run in runs_of(tmp_path / "out" / "default")].count("done") == 1
+
+
+def test_a_second_interrupt_ends_at_once(images: Path, tmp_path: Path) -> None:
+    process = start(images, tmp_path / "cache", tmp_path / "out", "epochs=400")
+    wait_for(process, "epoch 1/400")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (1, 130)  # 1 where the first was already served
+
+
+def test_a_grid_killed_at_random_moments_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
+    """`kill -9` twenty times, at moments from the start-up to the last picture."""
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    process = start(images, tmp_path / "cache", quiet, *GRID)
+    begun = time.monotonic()
+    process.communicate(timeout=300)
+    lasted = time.monotonic() - begun
+    moments, kills = random.Random(0), 0
+    while kills < 20:
+        process = start(images, tmp_path / "cache", killed, *GRID)
+        try:
+            process.communicate(timeout=lasted * (0.5 + moments.random() / 2))
+            if process.returncode == 0:  # it came to its end before: begin anew, there are kills left
+                assert_same_study(killed / "default", quiet / "default")
+                subprocess.run(["rm", "-r", str(killed)], check=True)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    process = start(images, tmp_path / "cache", killed, *GRID)
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert_same_study(killed / "default", quiet / "default")
+    grids = [(folder / "default" / "grid.csv").read_text() for folder in (quiet, killed)]
+    assert grids[0] == grids[1]
