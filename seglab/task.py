@@ -74,6 +74,7 @@ class SegmentationTask(pl.LightningModule):
         self.tallies = {"train": Tally(len(self.class_names), self.device)}
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.net.start_batch(batch_idx)
         epoch = self.global_step / self.trainer.num_training_batches
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * self.schedule.factor(epoch, self.trainer.max_epochs or 0)
