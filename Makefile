@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml
 	touch $(INSTALLED)
 
 demo: setup
-	$(BIN)/python train.py -m study=demo loss=cross_entropy,dice,lovasz epochs=2,5
+	$(BIN)/python train.py -m experiment=demo
 
 check: setup
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BOOKKEEPING = (
-    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error"),
+    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error", "threads"),
     *("score_train", "pictures", "picture_every", "checkpoint_every_steps", "checkpoint_every_minutes"),
 )
 """Root keys that leave the weights alone: two runs that differ only here do the same steps."""
@@ -45,7 +45,7 @@ def named(cfg: "DictConfig", choices: Mapping[str, str]) -> dict[str, Any]:
     with_hydra = plain({str(k): v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     config = with_hydra | {"names": {group: choices[group] for group in ("model", "loss", "data", "trainer")}}
     check(config)
-    return config
+    return config | {"threads": config["threads"] or torch.get_num_threads()}
 
 
 def build_model(cfg: "DictConfig | Mapping[str, Any]") -> Network:
@@ -102,6 +102,7 @@ def build_trainer(cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Call
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # ours divides the samples itself, exactly
     )
 
 
@@ -135,6 +136,6 @@ def identity(config: Mapping[str, Any], data_content: str) -> str:
     weights = config["model"].get("encoder_weights")
     if weights and Path(weights).is_file():
         facts["model"] = config["model"] | {"encoder_weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
-    facts["device"] = computing_device(config["trainer"]["accelerator"])
+    facts["device"] = computing_device(config["trainer"]["accelerator"], config["threads"])
     facts |= {"content": data_content, "code": code_hash(), "libraries": computing_versions()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from seglab.board import Board
 from seglab.build import build_data, build_schedule, check_parts, identity
 from seglab.data import SegmentationData
 from seglab.environment import environment
+from seglab.processes import together
 from seglab.runs import DONE, Run
 from seglab.schedules import Constant
 
@@ -31,7 +32,9 @@ class Cell:
     @property
     def shared_epochs(self) -> int:
         """How many of them any longer cell of the same identity trains, too."""
-        return self.schedule.shared_epochs(self.epochs) if self.config["share"] else 0
+        shared = self.schedule.shared_epochs(self.epochs) if self.config["share"] else 0
+        # processes that train together end with their training, so that none is left for a cell's own decay
+        return shared if shared == self.epochs or not together(self.config) else 0
 
     def head(self, status: str, reason: str | None = None) -> dict[str, Any]:
         """What results.json opens with."""
@@ -46,7 +49,7 @@ class Cell:
         source = found.run if found else self.run
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
-        self.run.start(self.config, environment(self.config["trainer"]["accelerator"]), epochs)
+        self.run.start(self.config, environment(self.config["trainer"]["accelerator"], self.config["threads"]), epochs)
         if found and source.folder != self.run.folder:
             checkpoints.link(found.path, self.run.last_checkpoint)
             checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)

@@ -42,7 +42,8 @@ def save(trainer: pl.Trainer, run: Run, best: bool = False) -> None:
             link(run.last_checkpoint, run.previous_checkpoint)
         making.replace(run.last_checkpoint)
     finally:
-        making.unlink(missing_ok=True)
+        if trainer.is_global_zero:
+            making.unlink(missing_ok=True)
 
 
 def link(source: Path, name: Path) -> None:

@@ -36,6 +36,7 @@ INJECTED = {
         "enable_checkpointing",
         "enable_model_summary",
         "num_sanity_val_steps",
+        "use_distributed_sampler",
     },
 }
 """Constructor arguments that the builder sets, so that no config can."""
@@ -65,6 +66,7 @@ class Root(BaseModel):
     picture_every: PositiveInt
     checkpoint_every_steps: PositiveInt | None
     checkpoint_every_minutes: Annotated[float, Field(gt=0)] | None
+    threads: PositiveInt | None
     share: bool
     on_error: Literal["continue", "stop"]
     marks: list[PositiveInt] | None

@@ -1,13 +1,18 @@
 """What a number may depend on besides the config: versions, code, device, threads."""
 
+import gc
 import hashlib
 import importlib.metadata
 import os
 import platform
+import random
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
@@ -28,14 +33,14 @@ def code_hash() -> str:
     return hashlib.sha256(b"\0".join(p.read_bytes() for p in files)).hexdigest()
 
 
-def computing_device(accelerator: str) -> str:
+def computing_device(accelerator: str, threads: int | None) -> str:
     """The device that `accelerator` will compute on; on a CPU the number of threads changes the last bits of a sum."""
     if torch.cuda.is_available() and accelerator != "cpu":
         return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"cpu, {threads or torch.get_num_threads()} threads"
 
 
-def environment(accelerator: str) -> dict[str, Any]:
+def environment(accelerator: str, threads: int) -> dict[str, Any]:
     """The record of a run: all of the above, and where it ran."""
     return {
         "python": platform.python_version(),
@@ -43,10 +48,34 @@ def environment(accelerator: str) -> dict[str, Any]:
         "versions": computing_versions() | {"hydra-core": importlib.metadata.version("hydra-core")},
         "git_commit": git_commit(),
         "code": code_hash(),
-        "device": computing_device(accelerator),
+        "device": computing_device(accelerator, threads),
         "processor": platform.processor() or platform.machine(),
         "cpu_cores": os.cpu_count(),
     }
+
+
+@contextmanager
+def isolated(threads: int) -> Iterator[None]:
+    """Trains with so many CPU threads, and leaves the process as it was: flags, threads, random states, memory."""
+    backends, flags = torch.backends.cudnn, {}
+    for name in ("benchmark", "deterministic", "allow_tf32"):
+        flags[name] = getattr(backends, name)
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    precision, before = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    numbers, draws = np.random.get_state(), random.getstate()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        for name, flag in flags.items():
+            setattr(backends, name, flag)
+        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(before)
+        np.random.set_state(numbers)
+        random.setstate(draws)
+        gc.collect()  # Lightning's loops and their trainer refer to each other
 
 
 def git_commit() -> str | None:

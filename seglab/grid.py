@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,11 @@ class Training:
         """The overrides of the job."""
         marks = ",".join(str(c.epochs) for c in self.cells)
         return [*self.overrides, f"marks=[{marks}]"] if len(self.cells) > 1 else list(self.overrides)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(c.run.done for c in self.cells)
 
     @property
     def cost(self) -> int:
@@ -81,9 +87,21 @@ def _state(cell: Cell) -> str:
     return "done already" if status == DONE else f"{status}, to go on"
 
 
-def finish(results: Sequence[Mapping[str, Any]], study: Path) -> None:
+def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:
+    """CPU threads of each training where a launcher runs several on one host, or gets its own; else None, for all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "n_jobs" in launcher:  # joblib
+        at_once = min(rows, launcher["n_jobs"] if launcher["n_jobs"] > 0 else cores)
+        return max(1, cores // at_once)
+    if "Slurm" in launcher["_target_"]:
+        return launcher["cpus_per_task"]
+    return max(1, cores // rows) if "Local" in launcher["_target_"] else None  # submitit starts all at once
+
+
+def finish(rows: Sequence[Training], study: Path) -> None:
     """Writes and prints the grid of the study. Raises SystemExit if a cell of this sweep has no score."""
     print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
-    missing = [r for r in results if r["status"] != DONE]
+    cells = [cell for row in rows for cell in row.cells]
+    missing = sum(not cell.run.done for cell in cells)
     if missing:
-        raise SystemExit(f"{len(missing)} of {len(results)} cells have no score, see above")
+        raise SystemExit(f"{missing} of {len(cells)} cells have no score, see above")

@@ -19,9 +19,12 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(pl.Callback):
-    """Writes the folder of `cell`, and of each of the shorter `others` when its shared epochs are trained."""
+    """Writes the folder of `cell`, and of each of the shorter `others` when its shared epochs are trained.
 
-    def __init__(self, cell: Cell, others: list[Cell], data: SegmentationData, board: Board):
+    Of several processes that train together only the first writes: the others have no `board`.
+    """
+
+    def __init__(self, cell: Cell, others: list[Cell], data: SegmentationData, board: Board | None):
         self.cell, self.others, self.data, self.board = cell, others, data, board
         self._saved_at = time.monotonic()
 
@@ -34,10 +37,13 @@ class Recorder(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: SegmentationTask, *_: Any) -> None:  # type: ignore[override]
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if not last and (asked_to_stop() or self._is_due(trainer.global_step)):
+        if last:
+            return
+        stop = _any(trainer, bool(asked_to_stop()))
+        if stop or _any(trainer, self._is_due(trainer.global_step)):
             checkpoints.save(trainer, self.cell.run)
             self._saved_at = time.monotonic()
-        if not last and asked_to_stop():
+        if stop:
             raise Interrupted(f"{asked_to_stop()} in epoch {task.epoch + 1}")
 
     def on_validation_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
@@ -45,17 +51,18 @@ class Recorder(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         scores, epoch = task.epoch_scores(), task.epoch
-        if trainer.is_global_zero:
-            self._record(trainer, task, scores, epoch)
+        if self.board:
+            self._record(trainer, task, self.board, scores, epoch)
         checkpoints.save(trainer, self.cell.run, best=self.cell.run.best(epoch)["epoch"] == epoch)
         self._saved_at = time.monotonic()
         self._fill_others(task)
-        if asked_to_stop() and epoch < self.cell.epochs:
+        if epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
             raise Interrupted(f"{asked_to_stop()} after epoch {epoch}")
 
     def finish(self, task: SegmentationTask) -> None:
         """Ends the cell's own folder."""
-        self.cell.finish(self.board, self.panels(task), task.class_names)
+        if self.board:
+            self.cell.finish(self.board, self.panels(task), task.class_names)
 
     def panels(self, task: SegmentationTask) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples, as the network sees them now."""
@@ -79,21 +86,23 @@ class Recorder(pl.Callback):
         late = minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
         return late or (steps is not None and step % steps == 0)
 
-    def _record(self, trainer: pl.Trainer, task: SegmentationTask, scores: dict[str, float], epoch: int) -> None:
+    def _record(
+        self, trainer: pl.Trainer, task: SegmentationTask, board: Board, scores: dict[str, float], epoch: int
+    ) -> None:
         scores = {"epoch": epoch, **scores, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
         images = len(self.data.indices[0])
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
         self.cell.run.add_epoch(scores, times)
-        self.board.add_scores(epoch, {k: v for k, v in scores.items() if k != "epoch"})
+        board.add_scores(epoch, {k: v for k, v in scores.items() if k != "epoch"})
         if epoch % self.cell.config["picture_every"] == 0:
-            self.board.add_pictures(epoch, self.panels(task))
-        self.board.flush()
+            board.add_pictures(epoch, self.panels(task))
+        board.flush()
         shown = (epoch, self.cell.epochs, scores["train/loss"], scores["val/loss"], scores["val/miou"])
         speed = images / self._train_seconds
         log.info("epoch %d/%d  loss %.4f  val loss %.4f  val mIoU %.4f  %.1f images/s", *shown, speed)
 
     def _fill_others(self, task: SegmentationTask) -> None:
-        for other in self.others:
+        for other in self.others if self.board else ():
             if other.shared_epochs != task.epoch or other.run.done:
                 continue
             found = checkpoints.Found(task.epoch, 0, self.cell.run.last_checkpoint, self.cell.run)
@@ -103,3 +112,8 @@ class Recorder(pl.Callback):
                 log.info("%s is done", other.run.folder)
             else:
                 board.close()
+
+
+def _any(trainer: pl.Trainer, here: bool) -> bool:
+    """Whether it is so in any of the processes that train together."""
+    return bool(trainer.strategy.reduce_boolean_decision(here, all=False)) if trainer.world_size > 1 else here

@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
+
 from seglab import checkpoints
 from seglab.board import Board
 from seglab.build import build_task, build_trainer
 from seglab.cell import Cell, prepare
 from seglab.config import ConfigError
 from seglab.data import DataError, SegmentationData
+from seglab.environment import isolated
+from seglab.processes import gpu_of_its_own
 from seglab.recorder import Recorder
 from seglab.runs import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
 from seglab.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
@@ -35,7 +39,10 @@ EXPLAINED_WARNINGS = (
 def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Trains the cells of `config["marks"]` and `config["epochs"]`; what each one's results.json says, in order."""
     data, cells = prepare(config)
-    with contextlib.ExitStack() as held, stopping_softly():
+    if getattr(rank_zero_only, "rank", 0):
+        _help(data, [c for c in cells if not c.run.done])
+        return []
+    with contextlib.ExitStack() as held, stopping_softly(), isolated(config["threads"]):
         mine, results = [], {}
         for cell in cells:
             if cell.run.done:
@@ -51,6 +58,12 @@ def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         while mine and _attempt(data, mine, results):
             mine = [c for c in mine if not c.run.done]
         return [results.get(cell) or cell.run.results() for cell in cells]
+
+
+def _help(data: SegmentationData, cells: list[Cell]) -> None:
+    """The part of a process that trains with a first one, which started it and does all writing."""
+    with stopping_softly(), isolated(cells[-1].config["threads"]):
+        _fit(cells[-1], cells[:-1], data, starting_point(cells[-1]), None)
 
 
 def _attempt(data: SegmentationData, cells: list[Cell], results: dict[Cell, dict[str, Any]]) -> bool:
@@ -84,22 +97,24 @@ def _train(cell: Cell, others: list[Cell], data: SegmentationData) -> None:
         _fit(cell, others, data, found, board)
 
 
-def _fit(cell: Cell, others: list[Cell], data: SegmentationData, found: checkpoints.Found | None, board: Board) -> None:
+def _fit(
+    cell: Cell, others: list[Cell], data: SegmentationData, found: checkpoints.Found | None, board: Board | None
+) -> None:
     train, val = data.indices
     came = f", goes on after {found.epochs} epochs of {found.run.folder.name}" if found else ""
     log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
     data.resume_at(found.epochs if found else 0, found.batches if found else 0)
     task = build_task(cell.config)
     recorder = Recorder(cell, others, data, board)
-    trainer = build_trainer(cell.config, [recorder])
     if found and found.epochs == cell.epochs:
         task.load_state_dict(checkpoints.state_dict(found.path))
-    else:
-        with warnings.catch_warnings():
-            for message in EXPLAINED_WARNINGS:
-                warnings.filterwarnings("ignore", message)
-            trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
-    recorder.finish(task)
+        return recorder.finish(task)
+    with warnings.catch_warnings(), gpu_of_its_own(cell.config["trainer"]) as arguments:
+        for message in EXPLAINED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder])
+        trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+        return recorder.finish(task)
 
 
 def starting_point(cell: Cell) -> checkpoints.Found | None:

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM, and the warning SIGUSR1 of a cluster end a training where it can go on."""
+"""Being asked to stop: Ctrl-C, SIGTERM, and a cluster's warnings end a training where it can go on."""
 
 import os
 import signal
@@ -6,9 +6,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(RuntimeError):
@@ -34,21 +35,40 @@ def forget() -> None:
 
 
 @contextmanager
-def stopping_softly() -> Iterator[None]:
-    """Within it the first signal is only noted, and a second Ctrl-C ends the process at once."""
+def stopping_softly(pass_on: bool = False) -> Iterator[None]:
+    """Within it the first signal is only noted, and a second Ctrl-C ends the process at once.
+
+    `pass_on`: the child processes are asked to stop, too. A handler of somebody else (submitit's, that has a job
+    requeued) is called at the end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers; whoever started this one gets the signals
         return
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if _asked and number == signal.SIGINT:
+            os._exit(130)  # what is on disk is whole at every moment
+        caught.append(number)
+        ask_to_stop(signal.Signals(number).name)
+        sys.stderr.write(f"\n{_asked[0]}: saving; Ctrl-C once more ends at once\n")
+        for child in _children() if pass_on else ():
+            os.kill(child, signal.SIGTERM)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    for first in caught[:1]:
+        handler = before[signal.Signals(first)]
+        theirs = getattr(handler, "__module__", None) != __name__  # not our own, one level up
+        if callable(handler) and theirs and handler is not signal.default_int_handler:
+            handler(first, None)
 
 
-def _note(number: int, frame: FrameType | None) -> None:
-    if _asked and number == signal.SIGINT:
-        os._exit(130)  # what is on disk is whole at every moment
-    _asked.append(signal.Signals(number).name)
-    sys.stderr.write(f"\n{_asked[0]}: saving; Ctrl-C once more ends at once\n")
+def _children() -> list[int]:
+    """Process ids of the children; none where the system doesn't tell."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for path in lists for pid in path.read_text().split()]

@@ -51,7 +51,7 @@ class SegmentationTask(pl.LightningModule):
         """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite with the batch's files."""
         logits = self.net(batch["image"])
         loss = self.loss(logits, batch["target"])
-        if not torch.isfinite(loss):
+        if self.trainer.strategy.reduce_boolean_decision(not torch.isfinite(loss), all=False):
             raise NotFinite(
                 f"the {stage} loss is {loss.item()} in epoch {self.epoch + 1}, step {self.global_step}, "
                 f"on the images {', '.join(batch['name'])}"

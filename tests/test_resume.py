@@ -1,7 +1,9 @@
 """A cell is a fact: shared, continued, or killed on the way, it is the same bit for bit."""
 
+import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -292,28 +294,42 @@ def test_a_second_interrupt_ends_at_once(images: Path, tmp_path: Path) -> None:
     assert process.returncode in (1, 130)  # 1 where the first was already served
 
 
+def train_grid(images: Path, cache: Path, out: Path) -> None:
+    """The command of `start`, in a process that has all imports behind it."""
+    import train as script
+
+    os.environ["SEGLAB_CACHE"] = str(cache)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # the process ends with it
+    sys.argv = ["train.py", "-m", *SMALL, f"data.root={images}", f"output_dir={out}", "threads=1", *GRID[1:]]
+    script.run()
+
+
 def test_a_grid_killed_at_random_moments_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
-    """`kill -9` twenty times, at moments from the start-up to the last picture."""
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    process = start(images, tmp_path / "cache", quiet, *GRID)
+    """`kill -9` twenty times, at moments from the first config to the last picture."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train", "seglab.grid", "tests.test_resume"])
+
+    def run(out: str, seconds: float | None = None) -> int | None:
+        process = context.Process(target=train_grid, args=(images, tmp_path / "cache", tmp_path / out))
+        process.start()
+        process.join(seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return process.exitcode
+
+    run("warm-up")
     begun = time.monotonic()
-    process.communicate(timeout=300)
+    assert run("quiet") == 0
     lasted = time.monotonic() - begun
     moments, kills = random.Random(0), 0
     while kills < 20:
-        process = start(images, tmp_path / "cache", killed, *GRID)
-        try:
-            process.communicate(timeout=lasted * (0.5 + moments.random() / 2))
-            if process.returncode == 0:  # it came to its end before: begin anew, there are kills left
-                assert_same_study(killed / "default", quiet / "default")
-                subprocess.run(["rm", "-r", str(killed)], check=True)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        if run("killed", lasted * moments.uniform(0.1, 0.9)) == 0:  # it came to its end: begin anew
+            assert_same_study(tmp_path / "killed" / "default", tmp_path / "quiet" / "default")
+            shutil.rmtree(tmp_path / "killed")
+        else:
             kills += 1
-    process = start(images, tmp_path / "cache", killed, *GRID)
-    process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert_same_study(killed / "default", quiet / "default")
-    grids = [(folder / "default" / "grid.csv").read_text() for folder in (quiet, killed)]
+    assert run("killed") == 0
+    assert_same_study(tmp_path / "killed" / "default", tmp_path / "quiet" / "default")
+    grids = [(tmp_path / out / "default" / "grid.csv").read_text() for out in ("quiet", "killed")]
     assert grids[0] == grids[1]

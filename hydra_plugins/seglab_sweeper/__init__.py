@@ -1,22 +1,27 @@
-"""The sweeper behind `-m`: Hydra's own, with one job for all cells that share epochs, and the grid at its end."""
+"""The sweeper behind `-m`: a job for all cells that share epochs, and the grid at its end."""
 
-import shlex
-import sys
+import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+if TYPE_CHECKING:
+    from seglab.grid import Training
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class GridSweeperConf:
-    """Hydra's configuration of the sweeper."""
+    """Hydra's configuration of the sweeper; `params` are sweeps that a config file holds."""
 
     _target_: str = "hydra_plugins.seglab_sweeper.GridSweeper"
-    max_batch_size: int | None = None
     params: dict[str, str] | None = None
 
 
@@ -26,35 +31,44 @@ ConfigStore.instance().store(group="hydra/sweeper", name="seglab", node=GridSwee
 class GridSweeper(BasicSweeper):
     """A wrong config or data set ends the sweep before anything trains; a failed cell ends nothing."""
 
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """The jobs of the next batch, rows of cells folded. Raises ConfigError or DataError."""
-        from seglab.build import named
-        from seglab.grid import say_plan, trainings
-
-        assert self.hydra_context is not None and self.config is not None
-        jobs = []
-        for overrides in super().get_job_batch():
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            jobs.append((overrides, named(cfg, cfg.hydra.runtime.choices)))
-        rows = trainings(jobs)
-        say_plan(rows)
-        return [row.arguments for row in rows]
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing more: `get_job_batch` composed every cell."""
+    def __init__(self, params: dict[str, str] | None = None):
+        super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Runs all cells, writes and prints the grid; SystemExit if a cell has no score."""
-        from seglab.grid import finish
-        from seglab.signals import asked_to_stop
+        """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
+        from seglab.grid import finish, say_plan
+        from seglab.messages import command
+        from seglab.signals import asked_to_stop, stopping_softly
 
-        batches = super().sweep(arguments)
-        assert self.config is not None
-        try:
-            finish(
-                [r for batch in batches for job in batch for r in job.return_value], Path(self.config.hydra.sweep.dir)
-            )
-        finally:
-            if asked_to_stop():
-                print(f"stopped by {asked_to_stop()}; this goes on: {shlex.join(['python', *sys.argv])}")
-        return batches
+        assert self.hydra_context is not None and self.config is not None and self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        (asked,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        rows = self._rows(asked)
+        say_plan(rows)
+        jobs = [row.arguments for row in rows if not row.done]
+        launcher = str(self.config.hydra.launcher._target_)
+        here = contextlib.nullcontext() if "Slurm" in launcher else stopping_softly("basic" not in launcher)
+        with here:
+            try:
+                returned = self.launcher.launch(jobs, initial_job_idx=0) if jobs else []
+            except Exception as e:  # a process that died, say; what it left says how far it came
+                log.error("a job was lost: %s", f"{type(e).__name__}: {e}".splitlines()[0])
+                returned = []
+        if asked_to_stop():
+            print(f"stopped by {asked_to_stop()}; this goes on: {command()}")
+        finish(rows, Path(self.config.hydra.sweep.dir))
+        return returned
+
+    def _rows(self, asked: Sequence[Sequence[str]]) -> list["Training"]:
+        from seglab.build import named
+        from seglab.grid import threads_each, trainings
+
+        assert self.hydra_context is not None and self.config is not None
+        rows_at_most = len({tuple(o for o in job if not o.startswith("epochs=")) for job in asked})
+        threads = threads_each(self.config.hydra.launcher, rows_at_most)
+        jobs = []
+        for job in asked:
+            overrides = [*job, f"threads={threads}"] if threads and self.config.threads is None else [*job]
+            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+            jobs.append((overrides, named(cfg, cfg.hydra.runtime.choices)))
+        return trainings(jobs)

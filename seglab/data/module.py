@@ -46,23 +46,26 @@ class Tiles(Dataset):
 class EpochOrder(Sampler[tuple[int, int]]):
     """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
 
-    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those.
+    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those. Of `world`
+    processes each takes every `world`-th sample; the last ones take some of the first again, to have equally many.
     """
 
-    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0)):
-        self.length, self.seed, self.start, self.epoch = length, seed, start, start[0]
+    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):
+        self.total, self.seed, self.start, self.epoch = length, seed, start, start[0]
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return -(-self.total // self.world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total)
+        mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
         seen = self.start[1] if self.epoch == self.start[0] else 0
-        return ((int(i), self.epoch) for i in order[seen:])
+        return ((int(i), self.epoch) for i in mine[seen:])
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -158,15 +161,26 @@ class SegmentationData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Augmented training batches; every image once an epoch."""
         tiles = Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
-        return self._loader(tiles, self.batch_size, sampler=EpochOrder(len(tiles), self.seed, self._start))
+        order = EpochOrder(len(tiles), self.seed, self._start, *self._rank_and_world)
+        return self._loader(tiles, self.batch_size, sampler=order)
+
+    @property
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def resume_at(self, epoch: int, batches: int) -> None:
         """The next training begins in `epoch` (0 is the first) after so many batches."""
         self._start = (epoch, batches * self.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Whole validation images in order; with `score_train` then the training images in the same way."""
-        train, val = self.indices
+        """Whole validation images in order; with `score_train` then the training images in the same way.
+
+        Of several processes each takes its share, every image once. Raises DataError for more processes than images.
+        """
+        rank, world = self._rank_and_world
+        train, val = (indices[rank::world] for indices in self.indices)
+        if not val or not train:
+            raise DataError(self.root, [f"fewer images to validate than the {world} devices that share them"])
         return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
     def picture_indices(self, count: int) -> list[int]:

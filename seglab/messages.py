@@ -1,0 +1,42 @@
+"""One line for every error that a user can cause."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from seglab.config import did_you_mean
+from seglab.runs import DONE, INTERRUPTED
+
+
+def one_line(error: Exception) -> str:
+    """What is wrong with a command and what would be accepted."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={choice}: no such {group}; {did_you_mean(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {str(error).splitlines()[0]}"
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+        known = [str(k) for k in cause.parent_node or () if k != "_target_"]
+        return f"{cause.full_key}: no such key; {did_you_mean(str(cause.key), known)}"
+    if "hydra_plugins.hydra_" in str(error):
+        return "this launcher is an extra: pip install -e '.[cluster]'"
+    return str(error) if isinstance(error, ValueError) else (str(error) or str(cause)).splitlines()[0]
+
+
+def ending(results: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a row has no score, and how to go on; None if it has."""
+    for cell in results:
+        if cell["status"] != DONE:
+            go_on = f"\nthis goes on: {command()}" if cell["status"] == INTERRUPTED else ""
+            return f"{cell['status']}: {cell['reason']}{go_on}"
+    return None
+
+
+def command() -> str:
+    """What the user typed."""
+    return shlex.join(["python", *sys.argv])

@@ -1,0 +1,158 @@
+"""The same grid through every launcher: in one process, in several, and as Slurm jobs; and jobs that leave no trace."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from seglab.grid import threads_each
+from seglab.runs import runs_of
+from tests.test_resume import GRID, assert_same_study, cells, start
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "threads=1"]
+LOCAL = ["hydra/launcher=submitit_local", "threads=1"]
+SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.cpus_per_task=1"]
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str, str]:
+    out, said = process.communicate(timeout=seconds)
+    return process.returncode, out, said
+
+
+@pytest.fixture
+def alone(train, tmp_path: Path) -> Path:
+    """The grid with every cell trained by itself in this process."""
+    assert train(*GRID, f"output_dir={tmp_path}/alone", "share=false", "threads=1")[0] == ""
+    return tmp_path / "alone" / "default"
+
+
+@pytest.mark.parametrize("launcher", [JOBLIB, LOCAL], ids=["joblib", "submitit_local"])
+def test_a_grid_in_several_processes_is_the_same(
+    images: Path, tmp_path: Path, alone: Path, launcher: list[str]
+) -> None:
+    process = start(images, tmp_path / "cache", tmp_path / "out", *GRID, *launcher)
+    code, out, said = finished(process)
+    assert code == 0, said
+    assert "6 cells in 2 trainings: 8 epochs to train" in out and "| dice" in out
+    assert_same_study(tmp_path / "out" / "default", alone)
+
+
+@pytest.mark.parametrize("launcher", [JOBLIB, LOCAL], ids=["joblib", "submitit_local"])
+def test_asked_to_stop_all_processes_save_and_go_on(images: Path, tmp_path: Path, launcher: list[str]) -> None:
+    grid = ["-m", "loss=dice,cross_entropy", "epochs=1,400"]
+    out = tmp_path / "out"
+    process = start(images, tmp_path / "cache", out, *grid, *launcher)
+    while not len([r for r in runs_of(out / "default") if r.metrics()]) >= 2:
+        assert process.poll() is None
+        signal.sigtimedwait([], 0.2)
+    process.send_signal(signal.SIGTERM)
+    code, printed, _ = finished(process)
+    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
+    states = [r.results()["status"] for r in runs_of(out / "default")]
+    assert "interrupted" in states and "running" not in states and "failed" not in states
+
+
+def test_a_killed_worker_loses_only_what_it_trained(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(images, tmp_path / "cache", out, "-m", "loss=dice,cross_entropy", "epochs=1,400", *LOCAL)
+    while not any(r.results()["status"] == "running" and len(r.metrics()) > 2 for r in runs_of(out / "default")):
+        assert process.poll() is None
+        signal.sigtimedwait([], 0.2)
+    for run in runs_of(out / "default"):
+        holder = run.folder / ".holder"
+        if holder.exists() and run.results()["status"] == "running":
+            os.kill(int(holder.read_text().split()[1]), signal.SIGKILL)
+    code, printed, _ = finished(process)
+    assert code == 1
+    assert "| dice" in printed and "it was killed" in printed
+
+
+def test_threads_are_divided_among_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    joblib = {"_target_": "JoblibLauncher", "n_jobs": 2}
+    assert [threads_each(joblib, rows) for rows in (1, 2, 9)] == [8, 4, 4]
+    assert threads_each(joblib | {"n_jobs": -1}, 20) == 1
+    assert threads_each({"_target_": "x.LocalLauncher"}, 3) == 2
+    assert threads_each({"_target_": "x.SlurmLauncher", "cpus_per_task": 5}, 3) == 5
+    assert threads_each({"_target_": "x.BasicLauncher"}, 3) is None
+
+
+def test_a_cell_does_not_depend_on_what_ran_before(train, tmp_path: Path) -> None:
+    """Flags, random states and threads of one job do not reach the next."""
+    before = torch.get_float32_matmul_precision(), torch.get_num_threads(), torch.initial_seed()
+    assert train("epochs=1", f"output_dir={tmp_path}/first", "loss=dice")[0] == ""
+    noisy = ["+trainer.deterministic=true", "+trainer.benchmark=true", "threads=1", "seed=5"]
+    assert train("epochs=1", f"output_dir={tmp_path}/noisy", *noisy)[0] == ""
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    assert (torch.get_float32_matmul_precision(), torch.get_num_threads(), torch.initial_seed()) == before
+    assert train("epochs=1", f"output_dir={tmp_path}/second", "loss=dice")[0] == ""
+    assert_same_study(tmp_path / "first" / "default", tmp_path / "second" / "default")
+
+
+def test_thirty_jobs_in_a_process_do_not_make_it_grow(train) -> None:
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+
+    seeds = ",".join(map(str, range(10)))
+    assert train("-m", "epochs=1", f"seed={seeds}")[0] == ""
+    before = peak()
+    assert train("-m", "epochs=1", f"seed={','.join(map(str, range(10, 30)))}")[0] == ""
+    assert peak() - before < 30_000, "twenty more jobs kept more than 30 MB"
+
+
+@pytest.fixture(scope="module")
+def slurm(shared: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A Slurm of one node on this machine."""
+    needed = ("slurmctld", "slurmd", "sbatch", "munged")
+    if not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in needed):
+        pytest.skip("no Slurm here: as root, apt-get install -y --no-install-recommends slurm-wlm munge")
+    if os.geteuid() != 0:
+        pytest.skip("the test's Slurm of one node must be started as root")
+    folder = tmp_path_factory.mktemp("slurm")
+    script = shared / "cluster" / "mini_slurm.sh"
+    subprocess.run(["bash", script, "start", folder], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        yield folder
+        subprocess.run(["bash", script, "stop", folder], check=True, capture_output=True)
+
+
+def test_a_grid_of_slurm_jobs_is_the_same(slurm: Path, images: Path, tmp_path: Path, alone: Path) -> None:
+    process = start(images, tmp_path / "cache", tmp_path / "out", *GRID, *SLURM, "hydra.launcher.timeout_min=5")
+    code, _, said = finished(process)
+    assert code == 0, said
+    assert_same_study(tmp_path / "out" / "default", alone)
+    grids = [(study / "grid.csv").read_text() for study in (tmp_path / "out" / "default", alone)]
+    assert grids[0] == grids[1]
+
+
+def test_a_preempted_slurm_job_is_requeued_and_goes_on_exactly(
+    slurm: Path, images: Path, tmp_path: Path, train
+) -> None:
+    long = ["-m", "loss=dice", "epochs=60"]
+    process = start(images, tmp_path / "cache", tmp_path / "out", *long, *SLURM, "hydra.launcher.timeout_min=5")
+    study = tmp_path / "out" / "default"
+    while not any(len(r.metrics()) > 2 for r in runs_of(study)):
+        assert process.poll() is None
+        signal.sigtimedwait([], 0.2)
+    urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"]
+    subprocess.run(urgent, check=True, capture_output=True, cwd=tmp_path)
+    code, _, said = finished(process)
+    assert code == 0, said
+    (run,) = cells(study).values()
+    assert "goes on after" in run.log_file.read_text()
+    assert train(*long, f"output_dir={tmp_path}/once", "threads=1")[0] == ""
+    assert_same_study(study, tmp_path / "once" / "default")
+
+
+def test_a_missing_launcher_names_the_extra(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_joblib_launcher.joblib_launcher", None)
+    message, _ = train("-m", "epochs=1", "hydra/launcher=joblib")
+    assert message == "train.py: this launcher is an extra: pip install -e '.[cluster]'"
