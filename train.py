@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import hydra
@@ -50,6 +51,8 @@ def run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us the error instead of printing a part of it
     forget()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    # of Hydra 1.3, which rightly checks conf/hydra/launcher against the plugins' own
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     try:
         main()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as e:

@@ -32,6 +32,7 @@ EXPLAINED_WARNINGS = (
     "The '.*_dataloader' does not have many workers",  # pixels come from a memory map: workers gain nothing
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # within pytorch-lightning 2.6.6 on torch 2.14
     r"Found .* module\(s\) in eval mode at the start of training",  # a frozen encoder is meant to be
+    "The `srun` command is available on your system but is not used",  # one process a training is meant
     "You're resuming from a checkpoint that ended before the epoch ended",  # the order goes on at the right batch
 )
 

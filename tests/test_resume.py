@@ -44,7 +44,7 @@ def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 def settings(run: Run) -> dict:
     config = run.config()
-    config["data"]["num_workers"] = 0
+    config["data"] = {k: v for k, v in config["data"].items() if k not in ("num_workers", "cache_dir")}
     return {k: v for k, v in config.items() if k not in ("output_dir", "study", "share")}
 
 
