@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tests run side by side
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL_NET = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
 SMALL = ["data=folder", "data.batch_size=4", "pictures=1", *SMALL_NET]
