@@ -12,7 +12,7 @@ from seglab.board import Board
 from seglab.cell import Cell
 from seglab.data import SegmentationData
 from seglab.pictures import panel
-from seglab.signals import Interrupted, asked_to_stop
+from seglab.signals import Interrupted, asked_to_stop, take_back
 from seglab.task import SegmentationTask, predict
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Recorder(pl.Callback):
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        take_back()
         self._started = time.perf_counter()
         self._fill_others(task)  # a kill may have come between a checkpoint and the cells that it gives
 

@@ -63,7 +63,8 @@ def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _help(data: SegmentationData, cells: list[Cell]) -> None:
     """The part of a process that trains with a first one, which started it and does all writing."""
-    with stopping_softly(), isolated(cells[-1].config["threads"]):
+    told = contextlib.suppress(NotFinite, Interrupted)  # by the first process
+    with told, stopping_softly(), isolated(cells[-1].config["threads"]):
         _fit(cells[-1], cells[:-1], data, starting_point(cells[-1]), None)
 
 

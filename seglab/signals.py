@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ class Interrupted(RuntimeError):
     """Somebody asked this process to stop, and everything is saved."""
 
 
+_ours: list[Callable[[int, FrameType | None], None]] = []  # handlers, the innermost last
 _asked: list[str] = []  # of the process, not of a training: the jobs that follow in it must not start either
 
 
@@ -32,6 +33,12 @@ def ask_to_stop(reason: str) -> None:
 def forget() -> None:
     """A new beginning, for a process that outlives one command."""
     _asked.clear()
+
+
+def take_back() -> None:
+    """Sets our handlers again after somebody set others: Lightning's wait for processes that wait for each other."""
+    for number in SIGNALS if _ours else ():
+        signal.signal(number, _ours[-1])
 
 
 @contextmanager
@@ -56,9 +63,11 @@ def stopping_softly(pass_on: bool = False) -> Iterator[None]:
             os.kill(child, signal.SIGTERM)
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
+    _ours.append(note)
     try:
         yield
     finally:
+        _ours.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
     for first in caught[:1]:

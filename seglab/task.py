@@ -100,10 +100,8 @@ class SegmentationTask(pl.LightningModule):
         """`<stage>/loss` of every stage, and `<stage>/miou`, `<stage>/iou/<class>` ... of those scored in eval mode."""
         out: dict[str, float] = {}
         for stage, tally in self.tallies.items():
-            loss, images, cm = (
-                self.trainer.strategy.reduce(t, reduce_op="sum")
-                for t in (tally.loss, torch.tensor(tally.images, device=self.device), tally.cm)
-            )
+            images = torch.tensor(tally.images, device=self.device)
+            loss, images, cm = (self._summed(t) for t in (tally.loss, images, tally.cm))
             out[f"{stage}/loss"] = float(loss) / int(images)
             if stage != "train":
                 out |= {f"{stage}/{name}": value for name, value in scores(cm, self.class_names).items()}
@@ -118,12 +116,18 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tally = self.tallies["train"]
-        checkpoint["tally"] = {"loss": tally.loss, "images": tally.images}
+        loss, images = self._summed(tally.loss), self._summed(torch.tensor(tally.images, device=self.device))
+        checkpoint["tally"] = {"loss": loss, "images": int(images)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tally = Tally(len(self.class_names), self.device)
-        tally.loss, tally.images = checkpoint["tally"]["loss"].to(self.device), checkpoint["tally"]["images"]
         self.tallies = {"train": tally}
+        if self.trainer.is_global_zero:  # of several processes that train together, one has the sum of all
+            tally.loss, tally.images = checkpoint["tally"]["loss"].to(self.device), checkpoint["tally"]["images"]
+
+    def _summed(self, value: Tensor) -> Tensor:
+        """The sum over all processes that train together."""
+        return self.trainer.strategy.reduce(value.clone(), reduce_op="sum")  # type: ignore[return-value]
 
 
 def class_map(logits: Tensor) -> Tensor:

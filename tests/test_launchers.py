@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from seglab.data.module import EpochOrder
 from seglab.grid import threads_each
+from seglab.processes import gpu_of_its_own
 from seglab.runs import runs_of
-from tests.test_resume import GRID, assert_same_study, cells, start
+from tests.test_resume import GRID, assert_same_study, cells, content, start
+from tests.test_train import assert_score_is_that_of_the_maps
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "threads=1"]
 LOCAL = ["hydra/launcher=submitit_local", "threads=1"]
@@ -70,6 +73,49 @@ def test_a_killed_worker_loses_only_what_it_trained(images: Path, tmp_path: Path
     code, printed, _ = finished(process)
     assert code == 1
     assert "| dice" in printed and "it was killed" in printed
+
+
+def test_several_devices_train_one_cell_also_within_a_sweep(images: Path, tmp_path: Path) -> None:
+    """Two processes, then one, then two again: each a process of its own that nothing leaks into."""
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2,1", "data.batch_size=2", "threads=1"]
+    out = tmp_path / "out" / "default"
+    process = start(images, tmp_path / "cache", out.parent, "-m", *ddp, "epochs=1,2")
+    code, printed, said = finished(process)
+    assert code == 0, printed + said
+    assert "4 cells in 2 trainings: 4 epochs to train" in printed
+    for run in runs_of(out):
+        assert run.results()["status"] == "done"
+        assert [row["epoch"] for row in run.metrics()] == [*range(1, run.config()["epochs"] + 1)]
+        assert_score_is_that_of_the_maps(run, images)
+    steps = {
+        run.config()["trainer"]["devices"]: content(run, run.last_checkpoint)["global_step"] for run in runs_of(out)
+    }
+    assert steps[1] == 2 * steps[2]  # each image once an epoch, half of them on each device
+
+
+def test_each_process_takes_its_share_of_an_epoch() -> None:
+    for length, world in ((10, 2), (7, 3), (2, 4)):
+        shares = [[i for i, _ in EpochOrder(length, 0, (3, 0), rank, world)] for rank in range(world)]
+        assert (
+            {len(share) for share in shares} == {-(-length // world)} == {len(EpochOrder(length, 0, (3, 0), 0, world))}
+        )
+        assert {i for share in shares for i in share} == set(range(length))
+        rest = [i for i, _ in EpochOrder(length, 0, (3, 1), 0, world)]
+        assert rest == shares[0][1:]
+
+
+def test_every_training_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    trainer = {"accelerator": "auto", "devices": 1}
+    with gpu_of_its_own(trainer) as first, gpu_of_its_own(trainer) as second, gpu_of_its_own(trainer) as third:
+        assert (first["devices"], second["devices"]) == ([0], [1])
+        assert third["devices"] in ([0], [1])
+    with gpu_of_its_own(trainer) as again:
+        assert again["devices"] == [0]
+    for asked in ({"accelerator": "cpu", "devices": 1}, {"accelerator": "auto", "devices": 2}):
+        with gpu_of_its_own(asked) as same:
+            assert same == asked
 
 
 def test_threads_are_divided_among_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
