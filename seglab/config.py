@@ -123,7 +123,8 @@ def _check_arguments(path: str, node: Mapping[str, Any], injected: Iterable[str]
     made = target(node, path)
     parameters = inspect.signature(made).parameters
     hints = typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    accepted = [name for name in parameters if name not in injected]
+    named = (name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    accepted = [name for name in named if name not in injected]
     given = {k: v for k, v in node.items() if k not in ("_target_", "_partial_")}
     for key, value in given.items():
         if key not in accepted:
