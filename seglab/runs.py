@@ -71,6 +71,8 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The resolved config, and under `names` which file of each group was chosen."""
+        if not self.config_file.exists():
+            raise FileNotFoundError(f"{self.folder}: no config.yaml; accepted is a run folder outputs/<study>/<run>")
         return yaml.safe_load(self.config_file.read_text())
 
     def environment(self) -> dict[str, Any]:
