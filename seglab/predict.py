@@ -1,13 +1,12 @@
 """A run and images of any size -> maps."""
 
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from seglab.build import build_model
-from seglab.checkpoints import state_dict
+from seglab.checkpoints import read, state_dict
 from seglab.data.folder import pixels
 from seglab.labels import color_image
 from seglab.models.network import Network
@@ -25,10 +24,11 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
         config["model"]["encoder_weights"] = None  # the checkpoint has all weights
     net = build_model(config)
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
+    if read(path, run) is None:
+        raise ValueError(f"{path}: not a readable checkpoint of this run")
     try:
-        state = state_dict(path)
-        net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as e:
+        net.load_state_dict({k[4:]: v for k, v in state_dict(path).items() if k.startswith("net.")})
+    except RuntimeError as e:
         raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
     return net.eval()
 
