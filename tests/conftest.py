@@ -67,3 +67,21 @@ def train(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
         return message, caplog.text + capsys.readouterr().out
 
     return call
+
+
+def write_pair(root: Path, name: str, size: tuple[int, int] = (20, 24), value: int | None = None) -> None:
+    rng = np.random.default_rng(len(name) + ord(name[0]))
+    for sub, array in {
+        "data": rng.integers(0, 256, (*size, 3)),
+        "label": rng.integers(0, 4, size) if value is None else np.full(size, value),
+    }.items():
+        (root / sub).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array.astype(np.uint8)).save(root / sub / f"{name}.png")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for i in range(1, 11):
+        write_pair(tmp_path / "set", str(i))
+    (tmp_path / "set" / "scenes.csv").write_text("name,scene\n" + "".join(f"{i},s{i // 3}\n" for i in range(1, 11)))
+    return tmp_path / "set"

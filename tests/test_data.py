@@ -1,6 +1,5 @@
 """From a folder to batches: what is read, what is refused, and that nothing depends on how it is run."""
 
-import multiprocessing
 from pathlib import Path
 
 import albumentations as A
@@ -10,29 +9,10 @@ import torch
 from PIL import Image
 
 from seglab.data import DataError, FolderReader, SegmentationData
-from seglab.data.cache import PixelCache, content_hash, open_cache
-from seglab.data.split import SplitError, split
 from seglab.labels import VOID
+from tests.conftest import write_pair
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b", "tree": "#3f8f4f", "water": "#2e6fb7"}
-
-
-def write_pair(root: Path, name: str, size: tuple[int, int] = (20, 24), value: int | None = None) -> None:
-    rng = np.random.default_rng(len(name) + ord(name[0]))
-    for sub, array in {
-        "data": rng.integers(0, 256, (*size, 3)),
-        "label": rng.integers(0, 4, size) if value is None else np.full(size, value),
-    }.items():
-        (root / sub).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array.astype(np.uint8)).save(root / sub / f"{name}.png")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    for i in range(1, 11):
-        write_pair(tmp_path / "set", str(i))
-    (tmp_path / "set" / "scenes.csv").write_text("name,scene\n" + "".join(f"{i},s{i // 3}\n" for i in range(1, 11)))
-    return tmp_path / "set"
 
 
 def make(root: Path, **settings) -> SegmentationData:
@@ -117,99 +97,10 @@ def test_images_of_several_sizes_need_a_size_or_a_crop(root: Path) -> None:
     make(root, **settings, crop=16).setup()
 
 
-def test_split_by_scene_never_divides_a_scene() -> None:
-    groups = [f"s{i // 5}" for i in range(40)]
-    for settings in ({}, {"val_fraction": 0.5}, {"fold": 1, "folds": 3}, {"split_seed": 7}):
-        train, val = split(groups, **settings)
-        assert sorted(train + val) == list(range(40))
-        assert not {groups[i] for i in train} & {groups[i] for i in val}
-    assert len(split(groups, val_fraction=0.5)[1]) == 20
-    assert split(groups, val_scenes=["s2"])[1] == [10, 11, 12, 13, 14]
-
-
-def test_folds_cover_everything_once() -> None:
-    groups = list("aaabbcdefg")
-    parts = [split(groups, fold=f, folds=4)[1] for f in range(4)]
-    assert sorted(i for p in parts for i in p) == list(range(10))
-
-
-@pytest.mark.parametrize(
-    ("groups", "settings", "message"),
-    [
-        ("ab", {"val_scenes": ["c"]}, "no such scene, accepted are"),
-        ("ab", {"val_scenes": ["a", "b"]}, "0 images to train"),
-        ("ab", {"val_scenes": []}, "0 to validate"),
-        ("aa", {}, "each side needs one"),
-        ("abc", {"fold": 5}, r"accepted are 0\.\.4"),
-        ("abc", {"fold": 0, "folds": 4}, "only 3 scenes"),
-    ],
-)
-def test_wrong_splits(groups: str, settings: dict, message: str) -> None:
-    with pytest.raises(SplitError, match=message):
-        split(list(groups), **settings)
-
-
 def test_a_split_without_scenes_is_warned_of(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "scenes.csv").unlink()
     make(root).setup()
     assert "has no scenes.csv" in caplog.text
-
-
-def test_the_cache_holds_the_pixels_and_is_made_once(root: Path) -> None:
-    reader = FolderReader()
-    data = make(root)
-    for i, pair in enumerate(data.pairs):
-        for got, want in zip(data.cache[i], reader.load(pair, CLASSES), strict=True):
-            assert np.array_equal(got, want)
-    (folder,) = (p.parent for p in (root.parent / "cache").glob("*/pixels.bin"))
-    before = (folder / "pixels.bin").stat().st_mtime_ns
-    make(root).setup()
-    assert (folder / "pixels.bin").stat().st_mtime_ns == before
-    counts = np.stack([np.bincount(data.cache[i][1].ravel(), minlength=4) for i in range(10)])
-    assert (data.cache.class_counts == counts).all()
-
-
-def test_a_changed_source_is_read_anew_even_with_its_old_time(root: Path) -> None:
-    import os
-
-    first = make(root)
-    path = root / "label" / "1.png"
-    stat = path.stat()
-    content, before = first.content, first.cache[0][1].copy()
-    write_pair(root, "1", value=2)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    second = make(root)
-    assert second.content != content
-    assert (second.cache[0][1] == 2).all() and not (before == 2).all()
-
-
-def test_a_damaged_cache_is_made_again(root: Path) -> None:
-    make(root).setup()
-    (pixels,) = (root.parent / "cache").glob("*/pixels.bin")
-    pixels.write_bytes(pixels.read_bytes()[:-1])
-    assert len(make(root).cache) == 10
-
-
-def _open(root: Path, barrier, results) -> None:
-    reader = FolderReader()
-    pairs, _ = reader.pairs(root)
-    barrier.wait()
-    cache = open_cache(root.parent / "cache", content_hash(pairs), pairs, reader, CLASSES, (16, 16))
-    results.put(int(sum(cache[i][0].sum(dtype=np.int64) for i in range(len(cache)))))
-
-
-def test_two_processes_build_one_cache(root: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
-    for p in processes:
-        p.start()
-    sums = [results.get(timeout=60) for _ in processes]
-    for p in processes:
-        p.join()
-    assert sums[0] == sums[1] > 0
-    assert len(list((root.parent / "cache").glob("*/pixels.bin"))) == 1
-    assert not list((root.parent / "cache").glob("making-*"))
 
 
 def test_labels_are_resized_by_nearest_and_keep_their_place(root: Path) -> None:
@@ -311,10 +202,3 @@ def test_pictures_are_of_the_same_validation_images_in_every_run(root: Path) -> 
     chosen = data.picture_indices(3)
     assert chosen == again.picture_indices(3) and len(set(chosen)) == 3
     assert set(chosen) <= set(data.indices[1])
-
-
-def test_a_cache_that_is_too_short_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "index.json").write_text('{"names": ["1"], "sizes": [[2, 2]], "class_counts": [[4]]}')
-    (tmp_path / "pixels.bin").write_bytes(b"12")
-    with pytest.raises(OSError, match="2 bytes, expected 16"):
-        PixelCache(tmp_path)

@@ -16,7 +16,8 @@ from seglab.data.module import EpochOrder
 from seglab.grid import threads_each
 from seglab.processes import gpu_of_its_own
 from seglab.runs import runs_of
-from tests.test_resume import GRID, assert_same_study, cells, content, start
+from tests.test_resume import GRID, assert_same_study, cells, content
+from tests.test_signals import start
 from tests.test_train import assert_score_is_that_of_the_maps
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "threads=1"]

@@ -1,0 +1,76 @@
+"""Every file is decoded once, read anew when it changes, and never half."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seglab.data import FolderReader
+from seglab.data.cache import PixelCache, content_hash, open_cache
+from tests.conftest import write_pair
+from tests.test_data import CLASSES, make
+
+
+def test_the_cache_holds_the_pixels_and_is_made_once(root: Path) -> None:
+    reader = FolderReader()
+    data = make(root)
+    for i, pair in enumerate(data.pairs):
+        for got, want in zip(data.cache[i], reader.load(pair, CLASSES), strict=True):
+            assert np.array_equal(got, want)
+    (folder,) = (p.parent for p in (root.parent / "cache").glob("*/pixels.bin"))
+    before = (folder / "pixels.bin").stat().st_mtime_ns
+    make(root).setup()
+    assert (folder / "pixels.bin").stat().st_mtime_ns == before
+    counts = np.stack([np.bincount(data.cache[i][1].ravel(), minlength=4) for i in range(10)])
+    assert (data.cache.class_counts == counts).all()
+
+
+def test_a_changed_source_is_read_anew_even_with_its_old_time(root: Path) -> None:
+    import os
+
+    first = make(root)
+    path = root / "label" / "1.png"
+    stat = path.stat()
+    content, before = first.content, first.cache[0][1].copy()
+    write_pair(root, "1", value=2)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = make(root)
+    assert second.content != content
+    assert (second.cache[0][1] == 2).all() and not (before == 2).all()
+
+
+def test_a_damaged_cache_is_made_again(root: Path) -> None:
+    make(root).setup()
+    (pixels,) = (root.parent / "cache").glob("*/pixels.bin")
+    pixels.write_bytes(pixels.read_bytes()[:-1])
+    assert len(make(root).cache) == 10
+
+
+def _open(root: Path, barrier, results) -> None:
+    reader = FolderReader()
+    pairs, _ = reader.pairs(root)
+    barrier.wait()
+    cache = open_cache(root.parent / "cache", content_hash(pairs), pairs, reader, CLASSES, (16, 16))
+    results.put(int(sum(cache[i][0].sum(dtype=np.int64) for i in range(len(cache)))))
+
+
+def test_two_processes_build_one_cache(root: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
+    for p in processes:
+        p.start()
+    sums = [results.get(timeout=60) for _ in processes]
+    for p in processes:
+        p.join()
+    assert sums[0] == sums[1] > 0
+    assert len(list((root.parent / "cache").glob("*/pixels.bin"))) == 1
+    assert not list((root.parent / "cache").glob("making-*"))
+
+
+def test_a_cache_that_is_too_short_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"names": ["1"], "sizes": [[2, 2]], "class_counts": [[4]]}')
+    (tmp_path / "pixels.bin").write_bytes(b"12")
+    with pytest.raises(OSError, match="2 bytes, expected 16"):
+        PixelCache(tmp_path)
