@@ -1,9 +1,6 @@
 """Trains one cell, or with -m a grid of them: python train.py -m loss=lovasz,dice,focal epochs=20,50,100."""
 
-import logging
 import os
-import sys
-import warnings
 from pathlib import Path
 
 import hydra
@@ -20,11 +17,11 @@ from seglab.signals import forget
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
     from seglab.build import named  # here, so that --help and a misspelt override do not wait for torch
-    from seglab.messages import ending
+    from seglab.messages import ending, speak
     from seglab.processes import in_a_fresh_process, together
     from seglab.row import train_row
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # also in a launcher's process
+    speak()  # also in a launcher's process
     hydra_config = HydraConfig.get()
     alone = hydra_config.mode == RunMode.RUN
     try:
@@ -37,29 +34,26 @@ def main(cfg: DictConfig) -> list[dict] | None:
         if not alone:
             raise
         raise SystemExit(f"train.py: {e}") from None  # passes Hydra, which would say more
-    interrupted = any(cell["status"] == "interrupted" for cell in results)
     if alone and (why := ending(results)):
         raise SystemExit(why)
-    if interrupted and "SLURM_JOB_ID" in os.environ:
+    if "SLURM_JOB_ID" in os.environ and any(cell["status"] == "interrupted" for cell in results):
         raise SystemExit(1)  # else Slurm would call it completed
     return results
 
 
 def run() -> None:
     """`main`, where an expected error is one line."""
+    from seglab.messages import one_line, speak
+
     asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us the error instead of printing a part of it
     forget()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    # of Hydra 1.3, which rightly checks conf/hydra/launcher against the plugins' own
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+    speak()
     try:
         main()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as e:
         if asked_for_trace:
             raise
-        from seglab.messages import one_line
-
         raise SystemExit(f"train.py: {one_line(e)}") from None
 
 

@@ -1,7 +1,9 @@
 """One line for every error that a user can cause."""
 
+import logging
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,15 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from seglab.config import did_you_mean
 from seglab.runs import DONE, INTERRUPTED
+
+
+def speak() -> None:
+    """What is logged goes to the terminal, without the traces that a run's own log also holds."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    # of Hydra 1.3, which rightly checks conf/hydra/launcher against the plugins' own
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def one_line(error: Exception) -> str:

@@ -14,8 +14,7 @@ from seglab import checkpoints
 from seglab.board import Board
 from seglab.build import build_task, build_trainer
 from seglab.cell import Cell, prepare
-from seglab.config import ConfigError
-from seglab.data import DataError, SegmentationData
+from seglab.data import SegmentationData
 from seglab.environment import isolated
 from seglab.processes import gpu_of_its_own
 from seglab.recorder import Recorder
@@ -25,7 +24,7 @@ from seglab.task import NotFinite
 
 log = logging.getLogger("seglab")
 
-EXPECTED = (ConfigError, DataError, NotFinite, Interrupted)
+EXPECTED = (ValueError, NotFinite, Interrupted)
 """Errors whose message is already the one line that a user needs."""
 
 EXPLAINED_WARNINGS = (

@@ -43,8 +43,10 @@ def _check_smooth(smooth: float) -> float:
     return smooth
 
 
-class Dice(nn.Module):
-    """Dice loss: `overlap` with alpha = beta = 0.5; `squared` is the form the original system called "jaccard"."""
+class _Symmetric(nn.Module):
+    """`overlap` where a false positive weighs as much as a false negative: alpha = beta = `weight`."""
+
+    weight: float
 
     def __init__(self, squared: bool = False, smooth: float = 0.0, per_image: bool = False, per_class: bool = True):
         super().__init__()
@@ -54,21 +56,20 @@ class Dice(nn.Module):
         self.per_class = per_class
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return overlap(logits, target, 0.5, 0.5, 1.0, self.squared, self.smooth, self.per_image, self.per_class)
+        weight = self.weight
+        return overlap(logits, target, weight, weight, 1.0, self.squared, self.smooth, self.per_image, self.per_class)
 
 
-class Jaccard(nn.Module):
-    """Jaccard (soft IoU) loss: `overlap` with alpha = beta = 1."""
+class Dice(_Symmetric):
+    """Dice loss; `squared` is the form the original system called "jaccard"."""
 
-    def __init__(self, squared: bool = False, smooth: float = 0.0, per_image: bool = False, per_class: bool = True):
-        super().__init__()
-        self.squared = squared
-        self.smooth = _check_smooth(smooth)
-        self.per_image = per_image
-        self.per_class = per_class
+    weight = 0.5
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return overlap(logits, target, 1.0, 1.0, 1.0, self.squared, self.smooth, self.per_image, self.per_class)
+
+class Jaccard(_Symmetric):
+    """Jaccard (soft IoU) loss."""
+
+    weight = 1.0
 
 
 class Tversky(nn.Module):
