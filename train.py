@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from seglab.messages import ending, one_line, speak
 from seglab.signals import forget
 
 
@@ -17,7 +18,6 @@ from seglab.signals import forget
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
     from seglab.build import named  # here, so that --help and a misspelt override do not wait for torch
-    from seglab.messages import ending, speak
     from seglab.processes import in_a_fresh_process, together
     from seglab.row import train_row
 
@@ -43,8 +43,6 @@ def main(cfg: DictConfig) -> list[dict] | None:
 
 def run() -> None:
     """`main`, where an expected error is one line."""
-    from seglab.messages import one_line, speak
-
     asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us the error instead of printing a part of it
     forget()
