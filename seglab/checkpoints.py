@@ -14,7 +14,7 @@ import torch
 from seglab.runs import Run
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Found:
     """A whole checkpoint: `epochs` were finished and `batches` of the next one."""
 
@@ -82,13 +82,13 @@ def own(run: Run, identity: str, epochs: int) -> Found | None:
     return max(usable, key=lambda f: (f.epochs, f.batches), default=None)
 
 
-def shared(others: Iterable[Run], identity: str, epochs: int) -> Found | None:
-    """The longest whole checkpoint of other runs of the same identity that ends with an epoch, at most `epochs`.
+def shared(others: Iterable[tuple[Run, int]], identity: str) -> Found | None:
+    """The longest whole checkpoint of other runs of the same identity that ends with an epoch.
 
-    The other run must also have kept the best checkpoint of just these epochs.
+    Each run comes with the number of epochs that it shares, and must have kept the best checkpoint of those it gives.
     """
     candidates = []
-    for other in others:
+    for other, epochs in others:
         found = own(other, identity, epochs)
         if found and found.batches == 0:
             best = read(other.best_checkpoint, other)

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from seglab.cell import Cell, prepare
@@ -41,10 +40,15 @@ class Training:
         missing = [c for c in self.cells if not c.run.done]
         if not missing:
             return 0
-        found = starting_point(missing[-1])
-        return (
-            missing[-1].epochs - (found.epochs if found else 0) + sum(c.epochs - c.shared_epochs for c in missing[:-1])
-        )
+        *others, longest = missing
+        start = _trained(longest)
+        ahead = [c.shared_epochs if c.shared_epochs >= start else _trained(c) for c in others]
+        return longest.epochs - start + sum(c.epochs - given for c, given in zip(others, ahead, strict=True))
+
+
+def _trained(cell: Cell) -> int:
+    found = starting_point(cell)
+    return found.epochs if found else 0
 
 
 def trainings(jobs: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[Training]:
@@ -98,10 +102,11 @@ def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:
     return max(1, cores // rows) if "Local" in launcher["_target_"] else None  # submitit starts all at once
 
 
-def finish(rows: Sequence[Training], study: Path) -> None:
-    """Writes and prints the grid of the study. Raises SystemExit if a cell of this sweep has no score."""
-    print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
+def finish(rows: Sequence[Training]) -> None:
+    """Writes and prints the grid of each study. Raises SystemExit if a cell of this sweep has no score."""
     cells = [cell for row in rows for cell in row.cells]
+    for study in dict.fromkeys(cell.run.folder.parent for cell in cells):
+        print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
     missing = sum(not cell.run.done for cell in cells)
     if missing:
         raise SystemExit(f"{missing} of {len(cells)} cells have no score, see above")

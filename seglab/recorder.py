@@ -24,14 +24,22 @@ class Recorder(pl.Callback):
     Of several processes that train together only the first writes: the others have no `board`.
     """
 
-    def __init__(self, cell: Cell, others: list[Cell], data: SegmentationData, board: Board | None):
-        self.cell, self.others, self.data, self.board = cell, others, data, board
+    def __init__(
+        self,
+        cell: Cell,
+        others: list[Cell],
+        data: SegmentationData,
+        board: Board | None,
+        found: checkpoints.Found | None,
+    ):
+        self.cell, self.others, self.data, self.board, self.found = cell, others, data, board, found
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         take_back()
         self._started = time.perf_counter()
-        self._fill_others(task)  # a kill may have come between a checkpoint and the cells that it gives
+        if self.found and self.found.batches == 0:  # within an epoch there is no cell to give
+            self._fill_others(task)  # a kill may have come between a checkpoint and the cells that it gives
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         self._started = time.perf_counter()

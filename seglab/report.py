@@ -10,7 +10,6 @@ from typing import Any
 
 from seglab.runs import DONE, Run, runs_of, write_whole
 
-UNFINISHED = {"status": "unfinished", "reason": "it has not ended"}
 NOT_SETTINGS = (
     *("epochs", "seed", "study", "output_dir", "score_train", "pictures", "picture_every"),
     *("names.", "data.root", "data.cache_dir", "data.num_workers"),
@@ -54,7 +53,7 @@ def cells(study: Path) -> list[Cell]:
 
 
 def _cell(run: Run, config: Mapping[str, Any], table: str, loss: str) -> Cell:
-    return Cell(table, loss, config["epochs"], config["seed"], run.folder.name, run.results() or UNFINISHED)
+    return Cell(table, loss, config["epochs"], config["seed"], run.folder.name, run.results())
 
 
 def _titles(configs: Sequence[Mapping[str, Any]], counts, groups: list[str]) -> list[str]:

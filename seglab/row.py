@@ -106,7 +106,7 @@ def _fit(
     log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
     data.resume_at(found.epochs if found else 0, found.batches if found else 0)
     task = build_task(cell.config)
-    recorder = Recorder(cell, others, data, board)
+    recorder = Recorder(cell, others, data, board, found)
     if found and found.epochs == cell.epochs:
         task.load_state_dict(checkpoints.state_dict(found.path))
         return recorder.finish(task)
@@ -125,7 +125,9 @@ def starting_point(cell: Cell) -> checkpoints.Found | None:
         return mine
     folders = cell.run.folder.parent.parent.glob(f"*/*-s{cell.config['seed']}-{cell.identity[:8]}")
     others = [Run(folder) for folder in folders if folder != cell.run.folder]
-    theirs = checkpoints.shared(others, cell.identity, cell.shared_epochs)
+    # neither may be past what it shares: the other's own decay is nobody else's
+    limits = [(o, cell.schedule.shared_epochs(o.config()["epochs"])) for o in others if o.config_file.exists()]
+    theirs = checkpoints.shared([(o, min(e, cell.shared_epochs)) for o, e in limits], cell.identity)
     return max(filter(None, (mine, theirs)), key=lambda f: (f.epochs, f.batches), default=None)
 
 

@@ -67,7 +67,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         for source, path in ((other.metrics_file, self.metrics_file), (other.times_file, self.times_file)):
             self._write_rows(path, [row for row in _rows(source) if int(row["epoch"]) <= epochs])
-        write_whole(self.log_file, other.log_file.read_text() if other.log_file.exists() else "")
+        with self.log_file.open("a") as f:  # appended: whoever trains this run writes into the same file already
+            f.write(other.log_file.read_text() if other.log_file.exists() else "")
 
     def config(self) -> dict[str, Any]:
         """The resolved config, and under `names` which file of each group was chosen."""
@@ -90,7 +91,7 @@ class Run:
         return [{k: float(v or "nan") for k, v in row.items()} for row in _rows(self.metrics_file)]
 
     def times(self) -> list[dict[str, float]]:
-        """The rows of times.csv: seconds and images per second of each epoch's training."""
+        """The rows of times.csv: seconds and images of each epoch's training."""
         return [{k: float(v) for k, v in row.items()} for row in _rows(self.times_file)]
 
     def best(self, epochs: int) -> dict[str, float]:
@@ -104,7 +105,8 @@ class Run:
         if not rows:
             return path.unlink(missing_ok=True)
         out = io.StringIO()
-        writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
+        fields = dict.fromkeys(name for row in rows for name in row)  # score_train may differ between two runs
+        writer = csv.DictWriter(out, list(fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return write_whole(path, out.getvalue())

@@ -233,3 +233,50 @@ def test_a_run_is_held_by_one_process(train, tmp_path: Path) -> None:
     finally:
         run.release()
     assert Run(run.folder).results()["status"] == "interrupted"
+
+
+def test_a_run_in_its_own_decay_gives_nothing_of_it_to_a_longer_one(train, tmp_path: Path) -> None:
+    assert train("schedule=wsd", "epochs=2", f"output_dir={tmp_path}/twice")[0] == ""
+    assert train("schedule=wsd", "epochs=5", f"output_dir={tmp_path}/twice")[0] == ""
+    assert train("schedule=wsd", "epochs=5", f"output_dir={tmp_path}/once")[0] == ""
+    (once,) = cells(tmp_path / "once" / "default").values()
+    assert_same_cell(cells(tmp_path / "twice" / "default")[once.folder.name], once)
+
+
+def test_a_cell_is_not_filled_from_the_middle_of_the_next_epoch(train, tmp_path: Path, monkeypatch) -> None:
+    from seglab.recorder import Recorder
+
+    settings = ["data.batch_size=2", "checkpoint_every_steps=2"]
+    original = Recorder.on_train_batch_end
+
+    def killed(self, trainer, task, *rest) -> None:
+        original(self, trainer, task, *rest)
+        if trainer.global_step == 7:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(Recorder, "on_train_batch_end", killed)
+    assert "killed" in train("epochs=3", *settings, f"output_dir={tmp_path}/twice")[0]
+    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    assert train("-m", "epochs=1,3", *settings, f"output_dir={tmp_path}/twice")[0] == ""
+    assert train("-m", "epochs=1,3", *settings, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
+    assert_same_study(tmp_path / "twice" / "default", tmp_path / "alone" / "default")
+
+
+def test_a_run_that_goes_on_from_another_keeps_a_log_of_both(train, tmp_path: Path) -> None:
+    assert train("epochs=1")[0] == "" and train("epochs=2")[0] == ""
+    run = next(r for name, r in cells(tmp_path / "default").items() if "-e2-" in name)
+    assert "epoch 1/1" in run.log_file.read_text() and "epoch 2/2" in run.log_file.read_text()
+
+
+def test_a_longer_run_may_record_other_scores_than_the_shorter(train, tmp_path: Path) -> None:
+    assert train("epochs=1", "score_train=true")[0] == "" and train("epochs=2")[0] == ""
+    run = next(r for name, r in cells(tmp_path / "default").items() if "-e2-" in name)
+    first, second = run.metrics()
+    assert first["train_scored/miou"] >= 0 and second["train_scored/miou"] != second["train_scored/miou"]
+
+
+def test_a_sweep_over_studies_shows_the_grid_of_each(train, tmp_path: Path) -> None:
+    message, said = train("-m", "study=a,b", "epochs=1")
+    assert message == ""
+    for study in "ab":
+        assert f"{tmp_path / study / 'grid.csv'} and grid.md hold the same" in said

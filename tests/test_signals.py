@@ -76,7 +76,7 @@ def train_grid(images: Path, cache: Path, out: Path) -> None:
     os.environ["SEGLAB_CACHE"] = str(cache)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # the process ends with it
     sys.argv = ["train.py", "-m", *SMALL, f"data.root={images}", f"output_dir={out}", "threads=1"]
-    sys.argv += ["loss=dice,cross_entropy", "epochs=1,2,3", "pictures=0"]
+    sys.argv += ["loss=dice,cross_entropy", "epochs=1,2,3"]
     script.run()
 
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -56,7 +55,7 @@ class GridSweeper(BasicSweeper):
                 returned = []
         if asked_to_stop():
             print(f"stopped by {asked_to_stop()}; this goes on: {command()}")
-        finish(rows, Path(self.config.hydra.sweep.dir))
+        finish(rows)
         return returned
 
     def _rows(self, asked: Sequence[Sequence[str]]) -> list["Training"]:
