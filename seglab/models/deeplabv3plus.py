@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
+from seglab.models.rewrites import rewritten
 
 
 class PoolingBatchNorm(nn.BatchNorm2d):
@@ -45,4 +46,4 @@ class DeepLabV3Plus(Network):
             if isinstance(module, ASPPPooling):
                 module[2] = PoolingBatchNorm(decoder_channels)
         load_encoder_weights(net.encoder, encoder_weights)
-        super().__init__(net, divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)
+        super().__init__(rewritten(net), divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)
