@@ -59,6 +59,7 @@ ROWS = {
     # class 0: first the false positive of 1/2 takes Jaccard to 1/2, then the miss of 1/4 to 0: 1/2 * 1/2 + 1/4 * 1/2;
     # class 1: the miss of 1/2 takes it to 0 at once
     "lovasz": Row((3 / 8 + 1 / 2) / 2, reference.lovasz),
+    "lovasz_sorted": Row((3 / 8 + 1 / 2) / 2, reference.lovasz),
     # The edge of class 0 in the map is its drop to the other pixel, 3/4 - 1/2 = 1/4 and 0, in the target 1 and 0, so
     # precision (1/4 * 1) / (1/4) = 1, recall (1/4 * 1) / 1, F1 2/5; of class 1 the drop is 1/2 - 1/4, the same.
     "boundary": Row(1 - 2 / 5, reference.boundary),

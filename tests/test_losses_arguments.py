@@ -21,7 +21,8 @@ from seglab.losses.boundary_distance import boundary_distance, distance_maps
 from seglab.losses.cross_entropy import cross_entropy
 from seglab.losses.focal import focal
 from seglab.losses.focal_sigmoid import focal_sigmoid
-from seglab.losses.lovasz import jaccard_increments, lovasz_softmax
+from seglab.losses.lovasz import lovasz_softmax
+from seglab.losses.lovasz_sorted import increments_by_sorting
 from seglab.losses.overlap import overlap
 
 WEIGHTS = [0.5, 2.0, 0.0, 1.0]
@@ -130,8 +131,8 @@ def test_lovasz_increments_do_not_drift():
     generator = torch.Generator().manual_seed(0)
     error = torch.rand(1, 400_000, generator=generator)
     truth = torch.rand(1, 400_000, generator=generator) < 0.3
-    increments = jaccard_increments(error, truth)
-    torch.testing.assert_close(increments.double(), jaccard_increments(error.double(), truth), rtol=1e-6, atol=0)
+    increments = increments_by_sorting(error, truth)
+    torch.testing.assert_close(increments.double(), increments_by_sorting(error.double(), truth), rtol=1e-6, atol=0)
     assert increments.double().sum().item() == pytest.approx(1, rel=1e-7)
 
 

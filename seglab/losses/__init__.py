@@ -5,7 +5,7 @@ from seglab.losses.compound import Compound
 from seglab.losses.cross_entropy import CrossEntropy
 from seglab.losses.focal import Focal
 from seglab.losses.focal_sigmoid import FocalSigmoid
-from seglab.losses.lovasz import Lovasz
+from seglab.losses.lovasz import Lovasz, LovaszSorted
 from seglab.losses.overlap import Dice, Jaccard, Tversky
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "FocalSigmoid",
     "Jaccard",
     "Lovasz",
+    "LovaszSorted",
     "Tversky",
 ]
