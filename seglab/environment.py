@@ -1,5 +1,6 @@
 """What a number may depend on besides the config: versions, code, device, threads."""
 
+import ctypes
 import gc
 import hashlib
 import importlib.metadata
@@ -7,6 +8,7 @@ import os
 import platform
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lig
 """Libraries whose version decides the weights."""
 
 HERE = Path(__file__).parent
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
 def computing_versions() -> dict[str, str]:
@@ -54,6 +57,18 @@ def environment(accelerator: str, threads: int) -> dict[str, Any]:
     }
 
 
+def keep_freed_memory() -> None:
+    """Lets glibc reuse memory instead of handing it back at each `free`, for the rest of the process.
+
+    Else every tensor above 32 MiB is mapped anew and zeroed page by page: 90,000 page faults, 0.14 s of a 1 s step of
+    DeepLabV3+ (8 x 224 x 224, two cores). Where there is no glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 @contextmanager
 def isolated(threads: int) -> Iterator[None]:
     """Trains with so many CPU threads, and leaves the process as it was: flags, threads, random states, memory."""
@@ -64,6 +79,7 @@ def isolated(threads: int) -> Iterator[None]:
     precision, before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     numbers, draws = np.random.get_state(), random.getstate()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         with torch.random.fork_rng():
             yield

@@ -66,9 +66,9 @@ def color_image(mask: np.ndarray, classes: Mapping[str, str]) -> np.ndarray:
 
 
 def one_hot(mask: Tensor, num_classes: int) -> Tensor:
-    """`float [B,K,H,W]` of an index map `[B,H,W]`; a VOID pixel is all zeros."""
+    """`uint8 [B,K,H,W]` of an index map `[B,H,W]`; a VOID pixel is all zeros."""
     classes = torch.arange(num_classes, device=mask.device, dtype=mask.dtype)
-    return (mask[:, None] == classes[None, :, None, None]).float()
+    return (mask[:, None] == classes[None, :, None, None]).to(torch.uint8)
 
 
 def valid_pixels(target: Tensor) -> Tensor:

@@ -11,9 +11,15 @@ from seglab.labels import VOID
 
 def confusion_matrix(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
     """Counts `int64 [K,K]` of index maps `[B,H,W]`; VOID pixels of `mask` do not count."""
-    valid = mask != VOID
-    pairs = mask[valid].long() * num_classes + prediction[valid].long()
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    cells = num_classes**2
+    pairs = torch.where(mask == VOID, cells, mask.int() * num_classes + prediction).flatten()
+    if pairs.device.type == "cpu":
+        counts = torch.bincount(pairs, minlength=cells + 1)
+    else:  # bincount would wait for the device to say how many counts there are
+        counts = pairs.new_zeros(cells + 1, dtype=torch.long).scatter_add_(
+            0, pairs.long(), torch.ones_like(pairs).long()
+        )
+    return counts[:-1].view(num_classes, num_classes)
 
 
 def iou_per_class(cm: Tensor) -> Tensor:

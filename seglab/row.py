@@ -16,11 +16,11 @@ from seglab.build import build_task, build_trainer
 from seglab.cell import Cell, prepare
 from seglab.data import SegmentationData
 from seglab.environment import isolated
+from seglab.finite import NotFinite
 from seglab.processes import gpu_of_its_own
 from seglab.recorder import Recorder
 from seglab.runs import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
 from seglab.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
-from seglab.task import NotFinite
 
 log = logging.getLogger("seglab")
 

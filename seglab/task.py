@@ -8,13 +8,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from seglab.finite import LossWatch
 from seglab.metrics import confusion_matrix, majority_miou, scores
 from seglab.models.network import Network
 from seglab.schedules import Constant
-
-
-class NotFinite(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 class Tally:
@@ -42,20 +39,18 @@ class SegmentationTask(pl.LightningModule):
         self.net, self.loss, self.make_optimizer, self.schedule = net, loss, optimizer, schedule
         self.class_names, self.seed = class_names, seed
         self.tallies: dict[str, Tally] = {}
+        self.watch = LossWatch()
 
     def forward(self, image: Tensor) -> Tensor:
         """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
         return self.net(image)
 
     def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
-        """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite with the batch's files."""
+        """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite, in time or a bit later."""
         logits = self.net(batch["image"])
         loss = self.loss(logits, batch["target"])
-        if self.trainer.strategy.reduce_boolean_decision(not torch.isfinite(loss), all=False):
-            raise NotFinite(
-                f"the {stage} loss is {loss.item()} in epoch {self.epoch + 1}, step {self.global_step}, "
-                f"on the images {', '.join(batch['name'])}"
-            )
+        place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
+        self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.strategy)
         tally = self.tallies[stage]
         tally.loss += loss.detach() * len(logits)
         tally.images += len(logits)
@@ -98,6 +93,7 @@ class SegmentationTask(pl.LightningModule):
 
     def epoch_scores(self) -> dict[str, float]:
         """`<stage>/loss` of every stage, and `<stage>/miou`, `<stage>/iou/<class>` ... of those scored in eval mode."""
+        self.watch.look(self.trainer.strategy)
         out: dict[str, float] = {}
         for stage, tally in self.tallies.items():
             images = torch.tensor(tally.images, device=self.device)
@@ -115,6 +111,7 @@ class SegmentationTask(pl.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.watch.look(self.trainer.strategy)  # no checkpoint is ever of weights that are no longer numbers
         tally = self.tallies["train"]
         loss, images = self._summed(tally.loss), self._summed(torch.tensor(tally.images, device=self.device))
         checkpoint["tally"] = {"loss": loss, "images": int(images)}

@@ -52,7 +52,7 @@ def test_picture_of_a_map_shows_each_class_in_its_colour() -> None:
 def test_one_hot_of_void_is_all_zeros() -> None:
     target = one_hot(torch.tensor([[[0, 2, VOID]]], dtype=torch.uint8), 3)
     assert target.shape == (1, 3, 1, 3)
-    assert target.dtype == torch.float32
+    assert target.dtype == torch.uint8
     assert target[0, :, 0].T.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
     assert valid_pixels(target).tolist() == [[[[1, 1, 0]]]]
 

@@ -103,7 +103,7 @@ def example(
     if void:
         mask[:, : height // 3 + 1, : width // 3] = VOID
     logits = 1.5 * torch.randn(batch, num_classes, height, width, generator=generator)
-    return logits, one_hot(mask, num_classes), (mask == VOID)[:, None]
+    return logits, one_hot(mask, num_classes).float(), (mask == VOID)[:, None]
 
 
 def value_and_gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,3 +231,9 @@ class TestContract:
         logits, target, _ = example()
         with pytest.raises(ValueError, match=r"must have the same shape \[B,K,H,W\]"):
             build(name)(logits, target[:, :1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_of_bytes_is_one_of_floats(name: str):
+    loss, (logits, target, *_) = build(name), example()
+    assert torch.equal(loss(logits, target.to(torch.uint8)), loss(logits, target))

@@ -56,7 +56,7 @@ class Golden:
         self.arrays = np.load(path)
 
     def target(self, case: str) -> Tensor:
-        return one_hot(torch.from_numpy(self.arrays[f"{case}/labels"].astype(np.uint8)), 4)
+        return one_hot(torch.from_numpy(self.arrays[f"{case}/labels"].astype(np.uint8)), 4).float()
 
     def probabilities(self, case: str) -> Tensor:
         target = self.target(case)

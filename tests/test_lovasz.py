@@ -16,7 +16,7 @@ def batch(confidence: float, void: float = 0.0, classes: int = 4, present: int =
     mask = torch.randint(0, present, (2, 16, 16), generator=generator)
     mask = mask.repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
     mask[torch.rand(mask.shape, generator=generator) < void] = 255
-    target = one_hot(mask, classes)
+    target = one_hot(mask, classes).float()
     noise = torch.randn(target.shape, generator=generator)
     return noise + confidence * target * torch.rand(2, 1, 128, 128, generator=generator), target
 

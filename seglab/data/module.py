@@ -69,7 +69,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
 
 class SegmentationData(pl.LightningDataModule):
-    """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target float [B,K,H,W]`, `name list[str]`.
+    """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name list[str]`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
     images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates.

@@ -23,8 +23,8 @@ class Network(nn.Module):
     `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides.
     """
 
-    mean: Tensor
-    std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0):
         super().__init__()
@@ -32,8 +32,9 @@ class Network(nn.Module):
         self.net = net
         self.divisor = divisor
         self.freeze_encoder_epochs = freeze_encoder_epochs
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("scale", 1 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         self._batch_norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
         self.start_epoch(0)
 
@@ -45,7 +46,7 @@ class Network(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[B,K,H,W]` of `image`, without softmax."""
         height, width = image.shape[-2:]
-        normalised = (image - self.mean) / self.std
+        normalised = torch.addcmul(self.shift, image, self.scale)
         return self.net(self._padded(normalised))[..., :height, :width]
 
     def start_epoch(self, epoch: int) -> None:
