@@ -70,7 +70,7 @@ class Board:
 def tag(name: str) -> str:
     """`val/miou` -> `miou/val`, so that TensorBoard lays the stages of one score side by side."""
     stage, _, score = name.partition("/")
-    return f"{score}/{stage}" if score and not name.startswith(FINAL) else name
+    return f"{score}/{stage}" if score and not name.startswith((*FINAL, "gradient/")) else name
 
 
 def events_until(folder: Path, epochs: int) -> Iterator[Event]:
