@@ -53,7 +53,7 @@ class Cell:
         if found and source.folder != self.run.folder:
             checkpoints.link(found.path, self.run.last_checkpoint)
             checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)
-        return Board(self.run.folder, source.folder, epochs)
+        return Board(self.run.folder, source.folder, epochs, self.config["data"]["classes"])
 
     def finish(self, board: Board, pictures: Sequence[tuple[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
         """Pictures, the hparams row and results.json, all from what the run folder holds."""
@@ -61,8 +61,8 @@ class Cell:
             picture.save(self.run.pictures / f"{name}.png", optimize=True)
         results = self.head(DONE) | results_of(self.run, class_names)
         settings = {**self.config["names"], "epochs": self.epochs, "seed": self.config["seed"]}
-        final = {name: results["val"][name] for name in ("miou", "dice", "accuracy")}
-        board.add_final(self.epochs, settings | {"lr": self.config["optimizer"]["lr"]}, final, pictures)
+        settings |= {"learning rate": self.config["optimizer"]["lr"], "batch size": self.config["data"]["batch_size"]}
+        board.add_final(self.epochs, settings, final_scores(results), pictures)
         board.close()
         results["environment"] = self.run.environment()
         self.run.write_results(results)
@@ -81,6 +81,14 @@ def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
         "train_seconds": seconds,
         "images_per_second": sum(t["images"] for t in times) / seconds,
     }
+
+
+def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers by which finished runs are compared."""
+    val, best = results["val"], results["best"]
+    whole = {name: val[name] for name in ("miou", "dice", "accuracy")}
+    each = {f"iou/{name}": value for name, value in val["iou"].items()}
+    return whole | each | {"best_epoch": best["epoch"], "best_miou": best["miou"]}
 
 
 def prepare(config: Mapping[str, Any], data: SegmentationData | None = None) -> tuple[SegmentationData, list[Cell]]:

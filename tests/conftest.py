@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import browser, chromium  # noqa: F401 (fixtures)
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tests run side by side
 
 ROOT = Path(__file__).resolve().parent.parent
