@@ -49,9 +49,7 @@ def ceiling(
     Two pictures of one place may differ in truth, and labels that agree in every pixel are one labelling, cut or
     copied: neither counts, and `counted` of their pair is false.
     """
-    counted = [
-        o.kind == SAME_PIXELS and bool(cm.sum()) and cm.sum() != np.trace(cm) for o, cm in zip(found, cms, strict=True)
-    ]
+    counted = [o.kind == SAME_PIXELS and np.trace(cm) < cm.sum() for o, cm in zip(found, cms, strict=True)]
     taken = [(o, cm) for o, cm, counts in zip(found, cms, counted, strict=True) if counts]
     total = sum((cm for _, cm in taken), np.zeros((len(classes), len(classes)), np.int64))
     return {
@@ -66,7 +64,7 @@ def ceiling(
         "pairs": [
             {
                 **{"a": names[o.a], "b": names[o.b], "kind": o.kind, "dx": o.dx, "dy": o.dy},
-                **{"width": o.width, "height": o.height, "correlation": o.correlation, "counted": counts},
+                **{"width": o.width, "height": o.height, "correlation": o.correlation, "counted": bool(counts)},
                 **agreement(cm, list(classes)),
             }
             for o, cm, counts in zip(found, cms, counted, strict=True)

@@ -22,6 +22,16 @@ class Fingerprint:
     thumbnail: np.ndarray
 
 
+@dataclass(frozen=True)
+class Duplicate:
+    """Images `a` < `b` that look alike as a whole; `alike` is the correlation of their thumbnails."""
+
+    a: int
+    b: int
+    alike: float
+    identical: bool
+
+
 def fingerprint(image: np.ndarray) -> Fingerprint:
     """The fingerprint of `uint8 [H,W,3]`; the hash holds the signs of its 64 slowest cosines but the constant one."""
     digest = hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest()
@@ -35,23 +45,20 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
     return Fingerprint(digest, int.from_bytes(bits.tobytes()), np.zeros_like(thumbnail) if even else thumbnail / length)
 
 
-def near_duplicates(prints: Sequence[Fingerprint | None]) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, correlation of the thumbnails) with i < j; correlation 1 where every pixel is equal.
-
-    Every pair of hashes is compared, 64 bits at a time: 10,000 pictures take about a second.
-    """
+def near_duplicates(prints: Sequence[Fingerprint | None]) -> list[Duplicate]:
+    """All near-duplicates; every pair of hashes is compared, 64 bits at a time: a second for 10,000 pictures."""
     known = [(i, p) for i, p in enumerate(prints) if p is not None]
     hashes = np.array([p.hash for _, p in known], np.uint64)
-    found = {}
+    found: dict[tuple[int, int], float] = {}
     for k, (i, first) in enumerate(known):
-        for j, other in (
-            known[k + 1 + c] for c in np.flatnonzero(np.bitwise_count(hashes[k + 1 :] ^ hashes[k]) <= FAR)
-        ):
+        near = np.flatnonzero(np.bitwise_count(hashes[k + 1 :] ^ hashes[k]) <= FAR) + k + 1
+        for j, other in (known[c] for c in near):
             alike = float(first.thumbnail @ other.thumbnail)
             if alike >= ALIKE:
                 found[i, j] = alike
-    of_digest: dict[str, list[int]] = {}
+    same: dict[str, list[int]] = {}
     for j, p in known:
-        found |= {(i, j): 1.0 for i in of_digest.setdefault(p.digest, [])}
-        of_digest[p.digest].append(j)
-    return [(i, j, alike) for (i, j), alike in sorted(found.items())]
+        found |= dict.fromkeys([(i, j) for i in same.setdefault(p.digest, [])], 1.0)
+        same[p.digest].append(j)
+    of = dict(known)
+    return [Duplicate(i, j, alike, of[i].digest == of[j].digest) for (i, j), alike in sorted(found.items())]

@@ -1,0 +1,178 @@
+"""What an audit found, in sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seglab.audit.fingerprint import Duplicate
+from seglab.audit.overlaps import SAME_PIXELS, Overlap
+from seglab.audit.survey import Record
+
+TRAIN, VAL, UNKNOWN = "train", "val", "unknown"
+DWARFS = 0.5
+"""A class with more than this share is said to dwarf the rest."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`level` is bad (stops training or spoils its score), care (know it), or good; `text` is a sentence or two."""
+
+    level: str
+    text: str
+
+
+def crosses(records: Sequence[Record], a: int, b: int) -> bool:
+    """Whether one image trains and the other validates."""
+    return {records[a].side, records[b].side} == {TRAIN, VAL}
+
+
+def class_shares(records: Sequence[Record], num_classes: int, side: str | None = None) -> np.ndarray:
+    """Share of each class `[K]` over all labelled pixels of a side, or of all; nan where there are none."""
+    counts = [r.counts for r in records if r.counts is not None and side in (None, r.side)]
+    total = np.sum(counts, 0, dtype=np.int64) if counts else np.zeros(num_classes, np.int64)
+    return total / total.sum() if total.sum() else np.full(num_classes, np.nan)
+
+
+def leaked_share(records: Sequence[Record], found: Sequence[Overlap]) -> float:
+    """Share of the validation pixels that training images show, too."""
+    seen: dict[int, np.ndarray] = {}
+    for o in found:
+        if crosses(records, o.a, o.b):
+            first = records[o.a].side == VAL
+            i, x, y = (o.a, max(0, -o.dx), max(0, -o.dy)) if first else (o.b, max(0, o.dx), max(0, o.dy))
+            width, height = records[i].size or (0, 0)
+            seen.setdefault(i, np.zeros((height, width), bool))[y : y + o.height, x : x + o.width] = True
+    total = sum(r.size[0] * r.size[1] for r in records if r.side == VAL and r.size)
+    return sum(int(m.sum()) for m in seen.values()) / total if total else 0.0
+
+
+def findings(
+    records: Sequence[Record],
+    classes: Sequence[str],
+    faults: Sequence[str],
+    duplicates: Sequence[Duplicate],
+    found: Sequence[Overlap],
+    ceiling: Mapping[str, Any],
+) -> list[Finding]:
+    """Everything worth saying, the worst first."""
+    out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes)]
+    out += _copies(records, duplicates, found) + _ceiling(ceiling)
+    order = {"bad": 0, "care": 1, "good": 2}
+    return sorted(out, key=lambda f: order[f.level])
+
+
+def _faults(faults: Sequence[str]) -> list[Finding]:
+    if not faults:
+        return [
+            Finding("good", "Every file can be read, every image has its label, and every label holds only classes.")
+        ]
+    return [
+        Finding(
+            "bad",
+            f"{plural(len(faults), 'fault')} that train.py refuses with these settings: {faults[0]}" + _more(faults),
+        )
+    ]
+
+
+def _more(items: Sequence[Any]) -> str:
+    return f" (and {len(items) - 1} more, listed below)" if len(items) > 1 else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
+    if all(r.side == UNKNOWN for r in records):
+        return []
+    pairs = {(o.a, o.b) for o in [*found, *duplicates] if crosses(records, o.a, o.b)}
+    if not pairs:
+        return [Finding("good", "No picture and no ground was found on both sides of the split.")]
+    a, b = min(pairs)
+    example = f"for example {records[a].pair.name} ({records[a].side}) and {records[b].pair.name} ({records[b].side})"
+    share = leaked_share(records, found)
+    return [
+        Finding(
+            "bad",
+            f"The split leaks: {plural(len(pairs), 'pair')} of images show the same on both sides, {example}. "
+            f"{share:.1%} of the validation pixels lie on ground that also trains, so scores there are too good. "
+            "Give such images one scene in scenes.csv, or choose data.val_scenes.",
+        )
+    ]
+
+
+def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
+    out, overall = [], class_shares(records, len(classes))
+    for where, side in (("", None), (" among the training images", TRAIN), (" among the validation images", VAL)):
+        share = class_shares(records, len(classes), side)
+        missing = [
+            c for c, s, every in zip(classes, share, overall, strict=True) if s == 0 and (side is None or every > 0)
+        ]
+        if missing:
+            out.append(
+                Finding(
+                    "bad" if side != VAL else "care", f"No pixel of {' or of '.join(missing)}{where}: {_without(side)}."
+                )
+            )
+    if overall.max() > DWARFS:
+        first, second = np.argsort(-overall, kind="stable")[:2]
+        present = int((overall > 0).sum())
+        ratio = (
+            f", {overall[first] / overall[second]:.1f} times as much as {classes[second]}" if overall[second] else ""
+        )
+        out.append(
+            Finding(
+                "care",
+                f"{classes[first]} dwarfs the rest: it covers {overall[first]:.1%} of the labelled pixels{ratio}. A map "
+                f"of nothing else has {overall[first]:.1%} of its pixels right and an mIoU of {overall[first] / present:.3f}: "
+                "judge by the IoU of each class, not by accuracy.",
+            )
+        )
+    unlabelled = sum(r.void for r in records)
+    if unlabelled:
+        share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
+        out.append(Finding("care", f"{share:.1%} of the pixels have no label: they neither train nor count."))
+    return out
+
+
+def _without(side: str | None) -> str:
+    return {
+        None: "a network for these labels cannot learn it",
+        TRAIN: "it cannot be learnt from this split",
+        VAL: "its IoU cannot be measured on this split",
+    }[side]
+
+
+def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
+    out = []
+    if duplicates:
+        exact = sum(d.identical for d in duplicates)
+        first = duplicates[0]
+        names = f"{records[first.a].pair.name} and {records[first.b].pair.name}"
+        text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel: {names}"
+        out.append(Finding("care", text + _more(duplicates) + "."))
+    for kind, what in ((SAME_PIXELS, "a cut of the same picture"), (None, "the same ground at another time")):
+        chosen = [o for o in found if (o.kind == SAME_PIXELS) == (kind == SAME_PIXELS)]
+        if chosen:
+            area = sum(o.pixels for o in chosen)
+            names = f"{records[chosen[0].a].pair.name} and {records[chosen[0].b].pair.name}"
+            text = f"{plural(len(chosen), 'pair')} of images share {what}, {area:,} pixels: {names}"
+            out.append(Finding("care", text + _more(chosen) + "."))
+    return out
+
+
+def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
+    if ceiling["miou"] is None:
+        return []
+    worst = min((v, c) for c, v in ceiling["iou"].items() if v is not None)
+    return [
+        Finding(
+            "care",
+            f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
+            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {worst[1]} {worst[0]:.2f}). A map that "
+            "scores much higher against one of them has learnt its habits, not the ground.",
+        )
+    ]
