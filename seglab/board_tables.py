@@ -25,10 +25,7 @@ def layout(class_names: Iterable[str]) -> Summary:
     """Groups of charts, in each chart one curve of every run."""
     return custom_scalars(
         {
-            "mIoU": {
-                "validation mIoU": _chart("miou/val"),
-                "training images, scored alike": _chart("miou/train_scored"),
-            },
+            "mIoU": {"validation mIoU": _chart("miou/val"), "training images, scored alike": _chart("miou/train_scored")},
             "losses": {"validation loss": _chart("loss/val"), "training loss": _chart("loss/train")},
             "validation IoU of each class": {name: _chart(f"iou/{name}/val") for name in class_names},
             "other validation scores": {"Dice": _chart("dice/val"), "accuracy": _chart("accuracy/val")},

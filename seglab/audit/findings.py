@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.fingerprint import Duplicate
-from seglab.audit.overlaps import SAME_PIXELS, Overlap
+from seglab.audit.label_issues import Issue
+from seglab.audit.overlaps import SAME_GROUND, SAME_PIXELS, Overlap
 from seglab.audit.survey import Record
 
 TRAIN, VAL, UNKNOWN = "train", "val", "unknown"
-DWARFS = 0.5
+MOSTLY = DWARFS = 0.5
 """A class with more than this share is said to dwarf the rest."""
 
 
@@ -65,15 +66,10 @@ def findings(
 
 def _faults(faults: Sequence[str]) -> list[Finding]:
     if not faults:
-        return [
-            Finding("good", "Every file can be read, every image has its label, and every label holds only classes.")
-        ]
-    return [
-        Finding(
-            "bad",
-            f"{plural(len(faults), 'fault')} that train.py refuses with these settings: {faults[0]}" + _more(faults),
-        )
-    ]
+        text = "Every file can be read, every image has its label, and every label holds only classes."
+        return [Finding("good", text)]
+    count = plural(len(faults), "fault")
+    return [Finding("bad", f"{count} that train.py refuses with these settings: {faults[0]}{_more(faults)}")]
 
 
 def _more(items: Sequence[Any]) -> str:
@@ -105,62 +101,76 @@ def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Se
 
 
 def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
-    out, overall = [], class_shares(records, len(classes))
-    for where, side in (("", None), (" among the training images", TRAIN), (" among the validation images", VAL)):
-        share = class_shares(records, len(classes), side)
-        missing = [
-            c for c, s, every in zip(classes, share, overall, strict=True) if s == 0 and (side is None or every > 0)
-        ]
-        if missing:
-            out.append(
-                Finding(
-                    "bad" if side != VAL else "care", f"No pixel of {' or of '.join(missing)}{where}: {_without(side)}."
-                )
-            )
-    if overall.max() > DWARFS:
-        first, second = np.argsort(-overall, kind="stable")[:2]
-        present = int((overall > 0).sum())
-        ratio = (
-            f", {overall[first] / overall[second]:.1f} times as much as {classes[second]}" if overall[second] else ""
-        )
-        out.append(
-            Finding(
-                "care",
-                f"{classes[first]} dwarfs the rest: it covers {overall[first]:.1%} of the labelled pixels{ratio}. A map "
-                f"of nothing else has {overall[first]:.1%} of its pixels right and an mIoU of {overall[first] / present:.3f}: "
-                "judge by the IoU of each class, not by accuracy.",
-            )
-        )
+    overall = class_shares(records, len(classes))
+    out = [_missing(records, classes, side, overall) for side in (None, TRAIN, VAL)]
+    out.append(_dwarfing(classes, overall))
     unlabelled = sum(r.void for r in records)
     if unlabelled:
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
         out.append(Finding("care", f"{share:.1%} of the pixels have no label: they neither train nor count."))
-    return out
+    return [finding for finding in out if finding]
 
 
-def _without(side: str | None) -> str:
-    return {
-        None: "a network for these labels cannot learn it",
-        TRAIN: "it cannot be learnt from this split",
-        VAL: "its IoU cannot be measured on this split",
+def _missing(
+    records: Sequence[Record], classes: Sequence[str], side: str | None, overall: np.ndarray
+) -> Finding | None:
+    """Classes that a side lacks; those that all images lack are said once, for all."""
+    share = class_shares(records, len(classes), side)
+    lacking = [c for c, s, every in zip(classes, share, overall, strict=True) if s == 0 and (side is None or every > 0)]
+    if not lacking:
+        return None
+    where, so = {
+        None: ("", "a network cannot learn it from these labels"),
+        TRAIN: (" among the training images", "it cannot be learnt from this split"),
+        VAL: (" among the validation images", "its IoU cannot be measured on this split"),
     }[side]
+    return Finding("bad", f"No pixel of {' or of '.join(lacking)}{where}: {so}.")
+
+
+def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
+    if not overall.max() > DWARFS:
+        return None
+    first, second = np.argsort(-overall, kind="stable")[:2]
+    share, present = overall[first], int((overall > 0).sum())
+    ratio = f", {share / overall[second]:.1f} times as much as {classes[second]}" if overall[second] else ""
+    return Finding(
+        "care",
+        f"{classes[first]} dwarfs the rest: it covers {share:.1%} of the labelled pixels{ratio}. A map of nothing else "
+        f"has {share:.1%} of its pixels right and an mIoU of {share / present:.3f}: judge by the IoU of each class, "
+        "not by accuracy.",
+    )
 
 
 def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
+    def example(pairs: Sequence[Duplicate | Overlap]) -> str:
+        return f"{records[pairs[0].a].pair.name} and {records[pairs[0].b].pair.name}{_more(pairs)}."
+
     out = []
     if duplicates:
         exact = sum(d.identical for d in duplicates)
-        first = duplicates[0]
-        names = f"{records[first.a].pair.name} and {records[first.b].pair.name}"
-        text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel: {names}"
-        out.append(Finding("care", text + _more(duplicates) + "."))
-    for kind, what in ((SAME_PIXELS, "a cut of the same picture"), (None, "the same ground at another time")):
-        chosen = [o for o in found if (o.kind == SAME_PIXELS) == (kind == SAME_PIXELS)]
+        text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
+        out.append(Finding("care", f"{text}: {example(duplicates)}"))
+    for kind, what in ((SAME_PIXELS, "cuts of the same picture"), (SAME_GROUND, "the same ground at another time")):
+        chosen = [o for o in found if o.kind == kind]
         if chosen:
-            area = sum(o.pixels for o in chosen)
-            names = f"{records[chosen[0].a].pair.name} and {records[chosen[0].b].pair.name}"
-            text = f"{plural(len(chosen), 'pair')} of images share {what}, {area:,} pixels: {names}"
-            out.append(Finding("care", text + _more(chosen) + "."))
+            text = f"{plural(len(chosen), 'pair')} of images show {what}, {sum(o.pixels for o in chosen):,} pixels"
+            out.append(Finding("care", f"{text}: {example(chosen)}"))
+    return out
+
+
+def contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
+    """What a run says to the labels, in the order of its issues."""
+    out = []
+    wrong = [i for i in issues if i.disagreeing > MOSTLY]
+    if wrong:
+        names = ", ".join(records[i.index].pair.name for i in wrong[:5])
+        text = f"{plural(len(wrong), 'label')} of which the run contradicts most pixels: {names}"
+        out.append(Finding("care", text + (", ..." if len(wrong) > 5 else "") + "."))
+    moved = [i for i in issues if i.gain]
+    if moved:
+        names = ", ".join(f"{records[i.index].pair.name} by {i.shift[0]:+d}, {i.shift[1]:+d}" for i in moved[:5])
+        text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down): {names}"
+        out.append(Finding("care", text + (", ..." if len(moved) > 5 else "") + "."))
     return out
 
 
