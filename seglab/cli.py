@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = "Tables and maps from finished runs; training is train.py's."
-FAILED, FAULTY, INTERRUPTED, CLOSED = (
-    1,
-    3,
-    130,
-    141,
-)  # the last two are what a shell gives a program ended by SIGINT or SIGPIPE
+FAILED, FAULTY = 1, 3
+INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
 EXIT_CODES = {
     0: "done",
     FAILED: "it could not be done; one line on the error output says why",

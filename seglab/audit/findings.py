@@ -81,6 +81,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def quoted(name: str) -> str:
+    """A class name in a sentence."""
+    return f"“{name}”"
+
+
 def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
     if all(r.side == UNKNOWN for r in records):
         return []
@@ -107,7 +112,8 @@ def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]
     unlabelled = sum(r.void for r in records)
     if unlabelled:
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
-        out.append(Finding("care", f"{share:.1%} of the pixels have no label: they neither train nor count."))
+        text = f"{unlabelled:,} pixels ({share:.1%}) have no label: they neither train nor count."
+        out.append(Finding("care", text))
     return [finding for finding in out if finding]
 
 
@@ -124,20 +130,20 @@ def _missing(
         TRAIN: (" among the training images", "it cannot be learnt from this split"),
         VAL: (" among the validation images", "its IoU cannot be measured on this split"),
     }[side]
-    return Finding("bad", f"No pixel of {' or of '.join(lacking)}{where}: {so}.")
+    return Finding("bad", f"No pixel of {' or of '.join(map(quoted, lacking))}{where}: {so}.")
 
 
 def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
     if not overall.max() > DWARFS:
         return None
     first, second = np.argsort(-overall, kind="stable")[:2]
-    share, present = overall[first], int((overall > 0).sum())
-    ratio = f", {share / overall[second]:.1f} times as much as {classes[second]}" if overall[second] else ""
+    share, constant = overall[first], overall[first] / (overall > 0).sum()
+    ratio = f", {share / overall[second]:.1f} times as much as {quoted(classes[second])}" if overall[second] else ""
     return Finding(
         "care",
-        f"{classes[first]} dwarfs the rest: it covers {share:.1%} of the labelled pixels{ratio}. A map of nothing else "
-        f"has {share:.1%} of its pixels right and an mIoU of {share / present:.3f}: judge by the IoU of each class, "
-        "not by accuracy.",
+        f"{quoted(classes[first])} dwarfs the rest: it covers {share:.1%} of the labelled pixels{ratio}. A map of "
+        f"nothing else has {share:.1%} of its pixels right and an mIoU of {constant:.3f}: judge by the IoU of each "
+        "class, not by accuracy.",
     )
 
 
@@ -168,7 +174,7 @@ def contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[F
         out.append(Finding("care", text + (", ..." if len(wrong) > 5 else "") + "."))
     moved = [i for i in issues if i.gain]
     if moved:
-        names = ", ".join(f"{records[i.index].pair.name} by {i.shift[0]:+d}, {i.shift[1]:+d}" for i in moved[:5])
+        names = ", ".join(f"{records[i.index].pair.name} ({i.shift[0]:+d}, {i.shift[1]:+d})" for i in moved[:5])
         text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down): {names}"
         out.append(Finding("care", text + (", ..." if len(moved) > 5 else "") + "."))
     return out
@@ -182,7 +188,7 @@ def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
         Finding(
             "care",
             f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
-            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {worst[1]} {worst[0]:.2f}). A map that "
-            "scores much higher against one of them has learnt its habits, not the ground.",
+            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst[1])} only {worst[0]:.2f}). A map "
+            "that scores much higher against one of them has learnt its habits, not the ground.",
         )
     ]
