@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = "Tables and maps from finished runs; training is train.py's."
-FAILED, INTERRUPTED, CLOSED = 1, 130, 141  # the last two are what a shell gives a program ended by SIGINT or SIGPIPE
+FAILED, FAULTY = 1, 3
+INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
 EXIT_CODES = {
     0: "done",
     FAILED: "it could not be done; one line on the error output says why",
     2: "a wrong command line",
+    FAULTY: "audit: done, and found faults that training would refuse",
     INTERRUPTED: "stopped by Ctrl-C",
     CLOSED: "whoever read the output stopped reading, as `| head` does",
 }
@@ -47,7 +49,29 @@ def predict(a: argparse.Namespace) -> None:
         tqdm.write(str(path))
 
 
+def audit(a: argparse.Namespace) -> int:
+    from seglab.audit.audit import audit as found_in
+    from seglab.audit.write import default_folder, write_audit
+
+    found = found_in(a.overrides, a.run, a.checkpoint)
+    for finding in found.findings:
+        print(f"{finding.level}: {finding.text}")
+    print(write_audit(found, a.out or default_folder(found)))
+    return FAULTY if found.faults else 0
+
+
 COMMANDS = {
+    "audit": Command(
+        audit,
+        "what is in a data set and wrong with it, before anything trains: audit.html and tables",
+        "seglab audit data.root=path/to/root data.size=224 --out audit",
+        {
+            "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
+            "--out": {"type": Path, "help": "folder of the page and tables; default outputs/audit/<name of the root>"},
+            "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
+        },
+    ),
     "grid": Command(
         grid,
         "a study's grid, also as grid.csv and grid.md",
