@@ -47,12 +47,28 @@ def predict(a: argparse.Namespace) -> None:
         tqdm.write(str(path))
 
 
+def report(a: argparse.Namespace) -> None:
+    from seglab.report.page import write_report
+
+    print(write_report(a.study, a.out, a.audit))
+
+
 COMMANDS = {
     "grid": Command(
         grid,
         "a study's grid, also as grid.csv and grid.md",
         "seglab grid outputs/default",
         {"study": {"type": Path, "help": "a folder of run folders"}},
+    ),
+    "report": Command(
+        report,
+        "one page with everything that a study's run folders say, whether its cells are finished or not",
+        "seglab report outputs/default",
+        {
+            "study": {"type": Path, "help": "a folder of run folders"},
+            "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
+            "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
+        },
     ),
     "predict": Command(
         predict,
