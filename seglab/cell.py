@@ -11,6 +11,7 @@ from seglab.board_tables import layout
 from seglab.build import build_data, build_schedule, check_parts, identity
 from seglab.data import SegmentationData
 from seglab.environment import environment
+from seglab.messages import command
 from seglab.processes import together
 from seglab.runs import DONE, Run
 from seglab.schedules import Constant
@@ -51,6 +52,7 @@ class Cell:
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
         self.run.start(self.config, environment(self.config["trainer"]["accelerator"], self.config["threads"]), epochs)
+        self.run.write_command(command())
         if found and source.folder != self.run.folder:
             checkpoints.link(found.path, self.run.last_checkpoint)
             checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)

@@ -1,0 +1,110 @@
+"""A study as the report sees it: each cell with what its run folder holds, and in words what it lacks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seglab.records import RecordError, Validation
+from seglab.report.tables import Cell, cells
+from seglab.runs import DONE, Run
+
+
+@dataclass
+class Entry:
+    """One cell and its files; what could not be read is None, and `problems` says why."""
+
+    cell: Cell
+    run: Run
+    config: Mapping[str, Any]
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    validation: Validation | None = None
+    calibration: np.ndarray | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Loss, epochs and seed."""
+        return f"{self.cell.loss}, {self.cell.epochs} epochs, seed {self.cell.seed}"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a score."""
+        return self.cell.status == DONE and self.cell.val.get("miou") is not None
+
+    @property
+    def miou(self) -> float:
+        """Validation mIoU of a finished cell."""
+        return float(self.cell.val["miou"] or 0)
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Class names and their colours."""
+        return {str(k): str(v) for k, v in self.config["data"].get("classes", {}).items()}
+
+
+@dataclass
+class Table:
+    """Cells that are equal in all but loss, epochs and seed."""
+
+    title: str
+    entries: list[Entry]
+
+    @property
+    def done(self) -> list[Entry]:
+        """Those with a score."""
+        return [e for e in self.entries if e.done]
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Class names and their colours."""
+        return self.entries[0].classes
+
+    @property
+    def compared(self) -> list[Entry]:
+        """Finished cells whose counts are of the same validation images: those of the first that has any."""
+        found = [e for e in self.done if e.validation is not None]
+        first = found[0].validation if found else None
+        return [e for e in found if e.validation and first and e.validation.names == first.names]
+
+
+def read_study(folder: Path) -> list[Table]:
+    """The tables of a study, in the order of their titles."""
+    tables: dict[str, Table] = {}
+    for cell in cells(folder):
+        tables.setdefault(cell.table, Table(cell.table, [])).entries.append(_entry(folder, cell))
+    return list(tables.values())
+
+
+def _entry(folder: Path, cell: Cell) -> Entry:
+    run = Run(folder / cell.folder)
+    entry = Entry(cell, run, run.config())
+    for part, read in {"metrics": run.metrics, **_records(entry)}.items():
+        try:
+            setattr(entry, part, read())
+        except (RecordError, ValueError, OSError, TypeError, KeyError) as e:
+            entry.problems.append(f"{cell.folder}: {part} can't be read ({str(e).splitlines()[0]})")
+    if entry.done and entry.validation is None and not entry.problems:
+        entry.problems.append(f"{cell.folder}: no validation.csv, so it is neither compared nor shown on the wall")
+    return entry
+
+
+def _records(entry: Entry) -> dict[str, Any]:
+    if not entry.done:  # what a cell left before it was started anew is not its own
+        return {}
+    records, k = entry.run.records, len(entry.classes)
+
+    def validation() -> Validation | None:
+        found = records.validation()
+        if found and found.confusion.shape[1:] != (k, k):
+            raise RecordError(f"{found.confusion.shape[1]} classes, the config names {k}")
+        return found
+
+    return {"validation": validation, "calibration": records.calibration}
+
+
+def colors_of(entries: Sequence[Entry]) -> dict[str, int]:
+    """Which of the page's colours each loss has, the same in every chart."""
+    return {loss: i for i, loss in enumerate(dict.fromkeys(e.cell.loss for e in entries))}
