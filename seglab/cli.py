@@ -69,7 +69,7 @@ def report(a: argparse.Namespace) -> None:
 COMMANDS = {
     "audit": Command(
         audit,
-        "what is in a data set and wrong with it, before anything trains: audit.html and tables",
+        "what is in a data set, and what is wrong with it",
         "seglab audit data.root=path/to/root data.size=224 --out audit",
         {
             "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
@@ -97,7 +97,7 @@ COMMANDS = {
     ),
     "report": Command(
         report,
-        "one page with everything that a study's run folders say, whether its cells are finished or not",
+        "one page with everything that a study's run folders say",
         "seglab report outputs/default",
         {
             "study": {"type": Path, "help": "a folder of run folders"},
