@@ -63,7 +63,7 @@ def audit(a: argparse.Namespace) -> int:
 COMMANDS = {
     "audit": Command(
         audit,
-        "what is in a data set and wrong with it, before anything trains: audit.html and tables",
+        "what is in a data set and wrong with it",
         "seglab audit data.root=path/to/root data.size=224 --out audit",
         {
             "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
@@ -116,7 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(line)
-    parsed = line.parse_args(arguments)
+    parsed, rest = line.parse_known_args(arguments)
+    if rest and not (hasattr(parsed, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        line.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides behind an option, which argparse leaves over
+        parsed.overrides += rest
     try:
         code = parsed.call(parsed)
         sys.stdout.flush()
