@@ -51,7 +51,7 @@ def predict(a: argparse.Namespace) -> None:
 
 def audit(a: argparse.Namespace) -> int:
     from seglab.audit.audit import audit as found_in
-    from seglab.audit.write import default_folder, write_audit
+    from seglab.audit.output import default_folder, write_audit
 
     found = found_in(a.overrides, a.run, a.checkpoint)
     for finding in found.findings:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from seglab import cli
 from seglab.audit.audit import Audit, audit
+from seglab.audit.output import write_audit
 from seglab.audit.overlaps import SAME_PIXELS
 from seglab.audit.survey import forgiving_map
 from seglab.audit.tables import image_rows, overlap_rows
-from seglab.audit.write import write_audit
 from seglab.data.synthetic import draw_scene
 from tests.browser import DESKTOP, PHONE, Browser
 
@@ -174,6 +174,9 @@ def test_the_command_says_it_and_its_exit_code_means_it(spoilt: Path, tmp_path: 
 def test_wrong_input_is_one_line(spoilt: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
+    for name, text in {"broken": "{", "other": "x: 1"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
     for arguments, message in {
         (f"data.root={tmp_path / 'none'}",): "no such folder; data.root must hold data/ and label/",
         (f"data.root={tmp_path / 'file'}",): "is no folder; data.root must hold",
@@ -183,6 +186,8 @@ def test_wrong_input_is_one_line(spoilt: Path, tmp_path: Path, capsys) -> None:
         ("data=foldr",): "data=foldr: no such data; did you mean folder?",
         (f"data.root={tmp_path}", "data.size=big"): 'data.size="big": accepted is int or',
         (f"data.root={spoilt}", "--run", str(tmp_path)): "accepted is a run folder",
+        (f"data.root={spoilt}", "--run", str(tmp_path / "broken")): "config.yaml: not a readable config",
+        (f"data.root={spoilt}", "--run", str(tmp_path / "other")): "config.yaml: ",
     }.items():
         with pytest.raises(SystemExit) as end:
             cli.main(["audit", "--out", str(tmp_path / "out"), *arguments])
@@ -192,13 +197,18 @@ def test_wrong_input_is_one_line(spoilt: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_names_from_files_are_text(tmp_path: Path) -> None:
-    for i in range(2):
-        save(tmp_path, f"a{HOSTILE.replace('/', '')}{i}", *draw_scene(1, i, 64, 64))
-    names = sorted(path.stem for path in (tmp_path / "data").iterdir())
-    (tmp_path / "scenes.csv").write_text("name,scene\n" + "".join(f"{n},{HOSTILE}{i}\n" for i, n in enumerate(names)))
-    found = audit([f"data.root={tmp_path}"])
+    root, conf = tmp_path / "set", tmp_path / "conf" / "data" / "evil.yaml"
+    names = [f"a{HOSTILE}{i}" for i in range(2)]
+    for i, name in enumerate(names):
+        save(root, name, *draw_scene(1, i, 64, 64))
+    (root / "scenes.csv").write_text("name,scene\n" + "".join(f"{name},{name}\n" for name in names))
+    conf.parent.mkdir(parents=True)
+    classes = [f'"{HOSTILE}": "#112233"', *(f"{c}: '#c8c8c8'" for c in "abc")]
+    conf.write_text("defaults: [folder]\nclasses:\n" + "".join(f"  {c}\n" for c in classes))
+    found = audit(["data=evil", f"hydra.searchpath=[file://{conf.parent.parent}]", f"data.root={root}"])
+    assert HOSTILE in found.classes
     page = write_audit(found, tmp_path / "out").read_text()
-    assert "<img src=x" not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") > 4
+    assert "<img src=x" not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") >= 20
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])

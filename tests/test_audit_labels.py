@@ -15,7 +15,7 @@ from seglab.audit.agreement import confusion
 from seglab.audit.audit import audit
 from seglab.audit.gallery import outline, region_words
 from seglab.audit.label_issues import Region, best_shift, issue, label_issues, probabilities, softmin, sure_mistakes
-from seglab.audit.write import write_audit
+from seglab.audit.output import write_audit
 from seglab.data.synthetic import draw_scene
 from seglab.predict import load_network
 from seglab.runs import runs_of
