@@ -51,7 +51,7 @@ def predict(a: argparse.Namespace) -> None:
 
 def audit(a: argparse.Namespace) -> int:
     from seglab.audit.audit import audit as found_in
-    from seglab.audit.write import default_folder, write_audit
+    from seglab.audit.output import default_folder, write_audit
 
     found = found_in(a.overrides, a.run, a.checkpoint)
     for finding in found.findings:
@@ -132,7 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(line)
-    parsed = line.parse_args(arguments)
+    parsed, rest = line.parse_known_args(arguments)
+    if rest and not (hasattr(parsed, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        line.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides behind an option, which argparse leaves over
+        parsed.overrides += rest
     try:
         code = parsed.call(parsed)
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.agreement import ceiling, confusions
-from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, contradictions, findings
+from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, findings
 from seglab.audit.fingerprint import Duplicate, near_duplicates
 from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
@@ -63,8 +63,8 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
     found = _overlaps(source, records, duplicates)
     cms = confusions(found, lru_cache(8)(lambda i: source.load(i)[1]), len(data.classes))
     top = ceiling(found, cms, [pair.name for pair in pairs], data.classes)
-    said = findings(records, list(data.classes), faults, duplicates, found, top)
-    said += contradictions(records, opinion.issues) if opinion else []
+    issues = opinion.issues if opinion else ()
+    said = findings(records, list(data.classes), faults, duplicates, found, top, issues)
     return Audit(data.root, data.classes, source, records, faults, duplicates, found, cms, top, said, opinion)
 
 

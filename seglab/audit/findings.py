@@ -56,10 +56,11 @@ def findings(
     duplicates: Sequence[Duplicate],
     found: Sequence[Overlap],
     ceiling: Mapping[str, Any],
+    issues: Sequence[Issue] = (),
 ) -> list[Finding]:
     """Everything worth saying, the worst first."""
     out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes)]
-    out += _copies(records, duplicates, found) + _ceiling(ceiling)
+    out += _copies(records, duplicates, found) + _ceiling(ceiling) + _contradictions(records, issues)
     order = {"bad": 0, "care": 1, "good": 2}
     return sorted(out, key=lambda f: order[f.level])
 
@@ -89,7 +90,8 @@ def quoted(name: str) -> str:
 def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
     if all(r.side == UNKNOWN for r in records):
         return []
-    pairs = {(o.a, o.b) for o in [*found, *duplicates] if crosses(records, o.a, o.b)}
+    alike: list[Overlap | Duplicate] = [*found, *duplicates]
+    pairs = {(o.a, o.b) for o in alike if crosses(records, o.a, o.b)}
     if not pairs:
         return [Finding("good", "No picture and no ground was found on both sides of the split.")]
     a, b = min(pairs)
@@ -112,8 +114,8 @@ def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]
     unlabelled = sum(r.void for r in records)
     if unlabelled:
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
-        text = f"{unlabelled:,} pixels ({share:.1%}) have no label: they neither train nor count."
-        out.append(Finding("care", text))
+        known = f" ({share:.1%})" if share >= 0.001 else ""
+        out.append(Finding("care", f"{unlabelled:,} pixels{known} have no label: they neither train nor count."))
     return [finding for finding in out if finding]
 
 
@@ -151,44 +153,46 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
     def example(pairs: Sequence[Duplicate | Overlap]) -> str:
         return f"{records[pairs[0].a].pair.name} and {records[pairs[0].b].pair.name}{_more(pairs)}."
 
-    out = []
+    out, whole = [], {(d.a, d.b) for d in duplicates}
     if duplicates:
         exact = sum(d.identical for d in duplicates)
         text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
         out.append(Finding("care", f"{text}: {example(duplicates)}"))
     for kind, what in ((SAME_PIXELS, "cuts of the same picture"), (SAME_GROUND, "the same ground at another time")):
-        chosen = [o for o in found if o.kind == kind]
+        chosen = [o for o in found if o.kind == kind and (o.a, o.b) not in whole]
         if chosen:
             text = f"{plural(len(chosen), 'pair')} of images show {what}, {sum(o.pixels for o in chosen):,} pixels"
             out.append(Finding("care", f"{text}: {example(chosen)}"))
     return out
 
 
-def contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
+def _contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
     """What a run says to the labels, in the order of its issues."""
     out = []
-    wrong = [i for i in issues if i.disagreeing > MOSTLY]
+    wrong = [records[i.index].pair.name for i in issues if i.disagreeing > MOSTLY]
     if wrong:
-        names = ", ".join(records[i.index].pair.name for i in wrong[:5])
-        text = f"{plural(len(wrong), 'label')} of which the run contradicts most pixels: {names}"
-        out.append(Finding("care", text + (", ..." if len(wrong) > 5 else "") + "."))
-    moved = [i for i in issues if i.gain]
+        text = f"{plural(len(wrong), 'label')} of which the run contradicts most pixels"
+        out.append(Finding("care", f"{text}: {_some(wrong)}."))
+    moved = [f"{records[i.index].pair.name} ({i.shift[0]:+d}, {i.shift[1]:+d})" for i in issues if i.gain]
     if moved:
-        names = ", ".join(f"{records[i.index].pair.name} ({i.shift[0]:+d}, {i.shift[1]:+d})" for i in moved[:5])
-        text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down): {names}"
-        out.append(Finding("care", text + (", ..." if len(moved) > 5 else "") + "."))
+        text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down)"
+        out.append(Finding("care", f"{text}: {_some(moved)}."))
     return out
+
+
+def _some(items: Sequence[str], shown: int = 6) -> str:
+    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
 
 
 def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
     if ceiling["miou"] is None:
         return []
-    worst = min((v, c) for c, v in ceiling["iou"].items() if v is not None)
+    low, worst = min((v, c) for c, v in ceiling["iou"].items() if v is not None)
     return [
         Finding(
             "care",
             f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
-            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst[1])} only {worst[0]:.2f}). A map "
-            "that scores much higher against one of them has learnt its habits, not the ground.",
+            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst)} only {low:.2f}). "
+            "A map that scores much higher against one of them has learnt its habits, not the ground.",
         )
     ]

@@ -1,5 +1,6 @@
 """Pictures of an audit's page: labels over images, the same ground twice, and where a run contradicts a label."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def contradicted(audit: Audit, width: int = 380) -> list[dict[str, Any]]:
         maps = [picture(color_image(m, audit.classes), width, lossless=True) for m in (mask, predicted)]
         words = region_words(issue, list(audit.classes), mask.size)
         name = audit.records[issue.index].pair.name
-        facts = {"seen": None if opinion.seen is None else name in opinion.seen, "words": words}
+        facts: dict[str, Any] = {"seen": None if opinion.seen is None else name in opinion.seen, "words": words}
         facts |= {"record": audit.records[issue.index], "issue": issue}
         out.append(facts | {"image": picture(outlined, quality=75), "label": maps[0], "map": maps[1]})
     return out
@@ -94,11 +95,10 @@ def outline(image: np.ndarray, where: np.ndarray, width: int) -> np.ndarray:
 
 def region_words(issue: Issue, classes: Sequence[str], pixels: int) -> list[str]:
     """Each region in words: what the label says, what the run is sure of, and on which share of the image."""
-    shares: Mapping[tuple[int, int], float] = {}
+    shares: Counter[tuple[int, int]] = Counter()
     for region in issue.regions:
-        key = (region.given, region.predicted)
-        shares = {**shares, key: shares.get(key, 0) + region.pixels / pixels}
-    largest = sorted(shares.items(), key=lambda item: -item[1])
+        shares[region.given, region.predicted] += region.pixels
+    largest = [(pair, count / pixels) for pair, count in shares.most_common()]
     return [f"{classes[g]} labelled, {classes[p]} seen on {share:.1%}" for (g, p), share in largest]
 
 

@@ -141,5 +141,6 @@ def best_shift(mask: np.ndarray, predicted: np.ndarray, num_classes: int) -> tup
     share = np.where(seen > 0.5, agree / np.maximum(seen, 1), 0)
     y, x = np.unravel_index(share.argmax(), share.shape)
     gain = float(share[y, x] - share[reach, reach])
-    enough = gain >= max(GAIN, MENDED * (1 - share[reach, reach]))
+    inside = 0 < y < 2 * reach and 0 < x < 2 * reach  # a best move at the rim is no peak
+    enough = inside and gain >= max(GAIN, MENDED * (1 - share[reach, reach]))
     return ((int(x) - reach, int(y) - reach), gain) if enough else ((0, 0), 0.0)

@@ -49,10 +49,11 @@ def shared(a: np.ndarray, b: np.ndarray, dx: int, dy: int) -> tuple[np.ndarray, 
     return a[top:bottom, left:right], b[top + dy : bottom + dy, left + dx : right + dx]
 
 
-def overlaps(proposed: Sequence[Candidate], image: Callable[[int], np.ndarray], scale: float) -> list[Overlap]:
+def overlaps(proposed: Sequence[Candidate], image: Callable[[int], np.ndarray | None], scale: float) -> list[Overlap]:
     """Those candidates whose pixels agree; `image(i)` is `uint8 [H,W,3]`, `scale` that of the points."""
     bar = tqdm(proposed, "comparing", disable=None, leave=False)
-    found = (compare(c, image(c.a), image(c.b), scale) for c in bar)
+    pictures = ((c, image(c.a), image(c.b)) for c in bar)
+    found = (compare(c, a, b, scale) for c, a, b in pictures if a is not None and b is not None)
     return [overlap for overlap in found if overlap]
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +85,7 @@ def forgiving_map(
         values = label[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
         index = {name: i for i, name in enumerate(classes)} | {"void": VOID}
         known = {int(np.dot(rgb(c), (1 << 16, 1 << 8, 1))): index[n] for c, n in (palette or {}).items()}
-        write = "#{:06x}".format
+        write: Callable[[int], str] = "#{:06x}".format
     else:
         values, write = label.astype(np.int64), str
         known = {i: i for i in [*range(len(classes)), VOID]}

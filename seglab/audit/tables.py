@@ -32,7 +32,8 @@ def image_rows(audit: Audit) -> list[dict[str, Any]]:
     """One row an image."""
     names = [record.pair.name for record in audit.records]
     duplicates, overlaps = (_partners(found, names) for found in (audit.duplicates, audit.overlaps))
-    leaks = {i for o in [*audit.duplicates, *audit.overlaps] if crosses(audit.records, o.a, o.b) for i in (o.a, o.b)}
+    alike: list[Overlap | Duplicate] = [*audit.overlaps, *audit.duplicates]
+    leaks = {i for o in alike if crosses(audit.records, o.a, o.b) for i in (o.a, o.b)}
     rows = []
     for i, record in enumerate(audit.records):
         shares = record.shares

@@ -57,7 +57,8 @@ def page_values(audit: Audit) -> dict[str, Any]:
 def class_rows(audit: Audit) -> list[dict[str, Any]]:
     """For each class its colour, its shares in all, training and validation images, and in how many images it is."""
     shares = [class_shares(audit.records, len(audit.classes), side) for side in (None, TRAIN, VAL)]
-    present = np.sum([r.counts > 0 for r in audit.records if r.counts is not None] or [np.zeros(len(audit.classes))], 0)
+    counts = np.array([r.counts for r in audit.records if r.counts is not None]).reshape(-1, len(audit.classes))
+    present = (counts > 0).sum(0)
     return [
         {"name": name, "color": color, "shares": [s[k] for s in shares], "images": int(present[k])}
         for k, (name, color) in enumerate(audit.classes.items())
