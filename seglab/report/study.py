@@ -19,15 +19,12 @@ class Entry:
     cell: Cell
     run: Run
     config: Mapping[str, Any]
+    name: str
+    """Loss, epochs and, where a table has several, the seed."""
     metrics: list[dict[str, float]] = field(default_factory=list)
     validation: Validation | None = None
     calibration: np.ndarray | None = None
     problems: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Loss, epochs and seed."""
-        return f"{self.cell.loss}, {self.cell.epochs} epochs, seed {self.cell.seed}"
 
     @property
     def done(self) -> bool:
@@ -72,15 +69,21 @@ class Table:
 
 def read_study(folder: Path) -> list[Table]:
     """The tables of a study, in the order of their titles."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, list[Cell]] = {}
     for cell in cells(folder):
-        tables.setdefault(cell.table, Table(cell.table, [])).entries.append(_entry(folder, cell))
-    return list(tables.values())
+        tables.setdefault(cell.table, []).append(cell)
+    return [Table(title, [_entry(folder, c, found) for c in found]) for title, found in tables.items()]
 
 
-def _entry(folder: Path, cell: Cell) -> Entry:
+def cell_name(loss: str, epochs: int, seed: int, seeds: int) -> str:
+    """What a cell is called among others of so many seeds."""
+    return f"{loss}, {epochs} epoch{'s' * (epochs != 1)}" + (f", seed {seed}" if seeds > 1 else "")
+
+
+def _entry(folder: Path, cell: Cell, among: Sequence[Cell]) -> Entry:
     run = Run(folder / cell.folder)
-    entry = Entry(cell, run, run.config())
+    name = cell_name(cell.loss, cell.epochs, cell.seed, len({c.seed for c in among}))
+    entry = Entry(cell, run, run.config(), name)
     for part, read in {"metrics": run.metrics, **_records(entry)}.items():
         try:
             setattr(entry, part, read())
