@@ -185,8 +185,8 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
     entry = table.compared[0]
     try:
         cache = (data or build_data(entry.config)).cache
-    except (ValueError, OSError) as e:
-        notes.append(f"The data is not at hand ({str(e).splitlines()[0]}): shown is what the runs' pictures hold.")
+    except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
+        notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
         return lambda name: _from_panel(entry, name)
     place = {name: i for i, name in enumerate(cache.names)}
 
@@ -195,6 +195,10 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
         return found if found and _is_that_of(entry, name, found[1]) else _from_panel(entry, name)
 
     return look
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
 
 
 def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
