@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from seglab.task import SegmentationTask
 
-
 Statistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
 """A layer with its running mean and variance as they were, float64."""
 

@@ -96,8 +96,8 @@ def _t_difference(value: float, parts: Sequence[tuple[float, int]]) -> Differenc
 
     variance = sum(v for v, _ in parts)
     if not parts or variance == 0:  # equal on every unit, or nothing to judge by
-        unknown = not parts
-        return Difference(value, *(2 * [np.nan if unknown else value]), 1.0 if unknown or value == 0 else 0.0, 0.0)
+        end = value if parts else float("nan")
+        return Difference(value, end, end, 0.0 if parts and value != 0 else 1.0, 0.0)
     freedom = variance**2 / sum(v**2 / f for v, f in parts)
     error = variance**0.5
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error

@@ -1,4 +1,4 @@
-"""Numbers -> inline SVG that takes its colours from the page, so that it is right in dark mode, in print and on a phone."""
+"""Numbers -> inline SVG in the page's own colours, so that it is right in dark mode, in print and on a phone."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from seglab.page import as_json
 
 WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 30
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 30
 SERIES = 8
 """Colours that the page defines as `--s0` to `--s7`; further lines are dashed."""
 
@@ -47,10 +47,10 @@ def axis(values: Sequence[float], log: bool = False, low: float | None = None, h
     shown = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
     start, end = min(shown) if low is None else low, max(shown) if high is None else high
     if log:
-        first, last = math.floor(math.log10(start)), math.ceil(math.log10(end))
-        last += last == first
-        step = -(-(last - first) // 5)
-        return Axis(10.0**first, 10.0**last, [10.0**e for e in range(first, last + 1, step)], True)
+        lowest, highest = math.floor(math.log10(start)), math.ceil(math.log10(end))
+        highest += highest == lowest
+        every = -(-(highest - lowest) // 5)
+        return Axis(10.0**lowest, 10.0**highest, [10.0**e for e in range(lowest, highest + 1, every)], True)
     if end <= start:
         start, end = start - (abs(start) or 1) / 2, end + (abs(end) or 1) / 2
     step = _round_step((end - start) / 4)
@@ -64,8 +64,11 @@ def _round_step(step: float) -> float:
 
 
 def number(value: float) -> str:
-    """At most four digits."""
-    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    """At most three digits, small and large values as 2.5e-4."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    digits, power = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def line_chart(

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from seglab.report.study import Entry, Table
+from seglab.report.study import Entry, Table, cell_name
 from seglab.statistics import (
     LEAST_UNITS,
     LEVEL,
@@ -20,6 +20,9 @@ from seglab.statistics import (
     sums_by_unit,
 )
 
+MOST_NAMED = 8
+"""Cells that a sentence lists."""
+
 
 @dataclass
 class Group:
@@ -32,7 +35,7 @@ class Group:
     @property
     def name(self) -> str:
         """Loss and epochs."""
-        return f"{self.loss}, {self.epochs} epochs"
+        return cell_name(self.loss, self.epochs, 0, 1)
 
     @property
     def done(self) -> list[Entry]:
@@ -89,15 +92,15 @@ def groups_of(table: Table) -> list[Group]:
 def compare(table: Table) -> Comparison:
     """Best and rivals of a table.
 
-    Every pair of groups is tested and Holm's method goes over all pairs: the best was chosen by the very scores that are
-    compared, so tests against it alone would claim too much.
+    Every pair of groups is tested and Holm's method goes over all pairs: the best was chosen by the very scores that
+    are compared, so tests against it alone would claim too much.
     """
     groups = groups_of(table)
     scored = [g for g in groups if g.mean]
     best = max(scored, key=lambda g: g.mean.value if g.mean else 0.0, default=None)
     if best is None:
         return Comparison(groups, None, [], 0, "image", "No cell has a score yet.", [])
-    units, unit, caveats = _units(table)
+    units, unit, basis, caveats = _units(table)
     sides = [Group(g.loss, g.epochs, [e for e in g.done if e in table.compared]) for g in scored]
     sides = [s for s in sides if s.entries]
     names = {(s.loss, s.epochs) for s in sides}
@@ -108,28 +111,32 @@ def compare(table: Table) -> Comparison:
         return Comparison(groups, best, [], len(set(units)), unit, why, caveats)
     rivals = _rivals(sides, best, units)
     caveats += _seed_caveat(sides)
-    count = len(set(units))
-    return Comparison(groups, best, rivals, count, unit, _sentence(best, rivals, count, unit), caveats)
+    return Comparison(groups, best, rivals, len(set(units)), unit, _sentence(best, rivals, basis), caveats)
 
 
-def _units(table: Table) -> tuple[list[str], str, list[str]]:
-    """The unit of each image: its scene where enough of those are known, else the image itself, and what that means."""
+def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
+    """The unit of each image: its scene where enough of those are known, else the image itself.
+
+    Also what a unit is called, what they are in a sentence, and what that limits.
+    """
     found = table.compared[0].validation if table.compared else None
     if found is None:
-        return [], "image", []
-    scenes = len(set(found.scenes))
+        return [], "image", "no images", []
+    images, scenes = len(found.names), len(set(found.scenes))
+    alone = f"{images} validation images"
     if not all(found.scenes):
-        return found.names, "image", ["The scenes of the images are not known: if several show the same one, "
-                                      "intervals are too narrow."]  # fmt: skip
+        why = "The scenes of the images are not known: where several show the same one, intervals are too narrow."
+        return found.names, "image", f"{alone} of unknown scenes", [why]
+    if scenes == images:
+        return found.names, "image", alone, []
     if scenes >= LEAST_UNITS:
-        return found.scenes, "scene", []
-    if scenes == len(found.names):
-        return found.names, "image", []
-    return found.names, "image", [
-        f"The {len(found.names)} validation images show only {scenes} scene{'s' * (scenes > 1)}, and images of one scene "
-        f"resemble each other: intervals are for images of {'these scenes' if scenes > 1 else 'this scene'} and are "
-        f"rather too narrow; whether a difference holds elsewhere needs at least {LEAST_UNITS} scenes."
-    ]  # fmt: skip
+        return found.scenes, "scene", f"{scenes} validation scenes", []
+    these = "these scenes" if scenes > 1 else "this scene"
+    why = (
+        f"Images of one scene resemble each other, so intervals are rather too narrow, and for images of {these} only: "
+        f"whether a difference holds elsewhere needs at least {LEAST_UNITS} scenes."
+    )
+    return found.names, "image", f"{alone} of only {scenes} scene{'s' * (scenes > 1)}", [why]
 
 
 def _rivals(sides: Sequence[Group], best: Group, units: Sequence[str]) -> list[Rival]:
@@ -161,11 +168,13 @@ def _rivals(sides: Sequence[Group], best: Group, units: Sequence[str]) -> list[R
 
 
 def _seed_caveat(sides: Sequence[Group]) -> list[str]:
-    fewest = min(len(s.entries) for s in sides)
-    if fewest > 1:
+    counts = [len(s.entries) for s in sides]
+    if min(counts) > 1:
         return []
-    return ["Some cells were trained with one seed: how far another would move their score is not known, and the "
-            "intervals leave it out."]  # fmt: skip
+    who = "Each cell was" if max(counts) == 1 else "Some cells were"
+    return [
+        f"{who} trained with one seed: how far another would move a score is not known, and intervals leave it out."
+    ]
 
 
 def _alone(best: Group) -> str:
@@ -181,27 +190,25 @@ def _refusal(best: Group, units: int, unit: str, sides: int) -> str:
             head + "too few cells hold the counts of each image (validation.csv) to say whether others differ from it."
         )
     return head + (
-        f"with {units} validation {unit}s nothing can be said about whether the others differ from it: "
-        f"at least {LEAST_UNITS} are needed."
+        f"with {units} validation {unit}{'s' * (units != 1)} nothing can be said about whether the others differ from "
+        f"it: at least {LEAST_UNITS} are needed."
     )
 
 
-def _sentence(best: Group, rivals: Sequence[Rival], units: int, unit: str) -> str:
+def _sentence(best: Group, rivals: Sequence[Rival], basis: str) -> str:
     assert best.mean
-    ties = [r for r in rivals if not r.distinguishable]
+    ties = [r.group.name for r in rivals if not r.distinguishable]
+    lower = [r.group.name for r in rivals if r.distinguishable]
     seeds = f", mean of {best.mean.n} seeds" if best.mean.n > 1 else ""
-    head = f"{best.name} has the highest validation mIoU, {best.mean.value:.3f}{seeds}"
-    basis = f"paired over {units} validation {unit}s, at 5 % after Holm's correction for all pairs"
-    others = len(rivals) - len(ties)
-    if not ties:
-        return f"{head}, and it is distinguishable from all {len(rivals)} others ({basis})."
-    if not others:
-        names = "the only other cell is" if len(ties) == 1 else f"none of the {len(ties)} others is"
-        rest = "not distinguishable from it" if len(ties) == 1 else "distinguishable from it"
-        return f"{head}, but {names} {rest} ({basis}): this does not show that they are equal."
-    listed = "; ".join(r.group.name for r in ties)
-    verb = "is" if others == 1 else "are"
-    return (
-        f"{head}. Not distinguishable from it: {listed}; the other {others} {verb} lower by more than chance explains "
-        f"({basis}). Not distinguishable does not mean equal."
-    )
+    parts = [f"{best.name} has the highest validation mIoU ({best.mean.value:.3f}{seeds})."]
+    if ties:
+        parts.append(f"Not distinguishable from it: {_listed(ties)}.")
+    if lower:
+        parts.append(f"Lower by more than chance explains: {_listed(lower)}.")
+    parts.append(f"Judged by a paired bootstrap over {basis}, at 5 % after Holm's correction for all pairs")
+    return " ".join(parts) + ("; not distinguishable does not mean equal." if ties else ".")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more (below)"] if len(names) > MOST_NAMED else list(names)
+    return "; ".join(shown)

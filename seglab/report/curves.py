@@ -11,6 +11,9 @@ from seglab.report.study import Entry, Table, colors_of
 STAGES = ("encoder", "bottleneck", "decoder", "head")
 """The stages whose gradient norms metrics.csv holds."""
 
+SCORED = {"train_scored": "training images", "val": "validation images"}
+"""The stages that are scored in eval mode."""
+
 MOST_TRAININGS = 12
 """Trainings that get small charts of their own; of more, the first are shown."""
 
@@ -45,13 +48,13 @@ def overlaid(table: Table) -> list[Chart]:
     scores = {"val/miou": "validation mIoU"}
     scores |= {f"val/iou/{c}": f"validation IoU, {c}" for c in table.classes}
     scores |= {"train/loss": "training loss", "val/loss": "validation loss"}
-    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "batch norm: running against batch statistics"}
+    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "distance of batch norm's statistics"}
     out = []
     for key, title in scores.items():
         lines = [_line(e, key, label(e, shown), colors[e.cell.loss]) for e in shown]
         lines = [line for line in lines if any(v == v for v in line.y)]
         if lines:
-            y = axis([v for n in lines for v in n.y], low=0) if key.startswith("val/") and key != "val/loss" else None
+            y = axis([v for n in lines for v in n.y], low=None if key.endswith("/loss") else 0)
             drawing = line_chart(title, lines, y=y)
             out.append(Chart(title, drawing, list(dict.fromkeys((n.name, n.color) for n in lines))))
     return out
@@ -63,8 +66,7 @@ def of_each(table: Table) -> list[tuple[Chart, str]]:
     for e in shown:
         lines = [_line(e, f"gradient/{stage}", stage, i) for i, stage in enumerate(STAGES)]
         out.append((_chart(f"{label(e, shown)}: gradient norm", lines, log=True), "gradient"))
-        both = [_line(e, f"{part}/miou", name, i)
-                for i, (part, name) in enumerate({"train_scored": "training images", "val": "validation images"}.items())]  # fmt: skip
+        both = [_line(e, f"{part}/miou", name, i) for i, (part, name) in enumerate(SCORED.items())]
         if any(v == v for v in both[0].y):
             out.append((_chart(f"{label(e, shown)}: mIoU", both), "scored"))
     return [(chart, kind) for chart, kind in out if chart.legend]
@@ -75,11 +77,8 @@ def label(entry: Entry, among: Sequence[Entry]) -> str:
     parts = [entry.cell.loss]
     if len({e.cell.seed for e in among}) > 1:
         parts.append(f"seed {entry.cell.seed}")
-    if any(
-        e.cell.epochs != entry.cell.epochs
-        for e in among
-        if (e.cell.loss, e.cell.seed) == (entry.cell.loss, entry.cell.seed)
-    ):
+    alike = [e for e in among if (e.cell.loss, e.cell.seed) == (entry.cell.loss, entry.cell.seed)]
+    if len({e.cell.epochs for e in alike}) > 1:
         parts.append(f"{entry.cell.epochs} epochs")
     return ", ".join(parts)
 

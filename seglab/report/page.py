@@ -1,5 +1,6 @@
 """A study -> report.html: everything a reader asks of it on one page that needs nothing else."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from seglab.data import SegmentationData
 
 FILE = "report.html"
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,6 +72,15 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(study, tables, ceiling(study, audit), data))
     return path
+
+
+def update(study: Path, data: "SegmentationData | None" = None) -> Path | None:
+    """Writes the report while or after a training, which no failure of it may end: one line says why there is none."""
+    try:
+        return write_report(study, data=data)
+    except Exception as e:
+        log.warning("%s could not be written: %s", study / FILE, f"{type(e).__name__}: {e}".splitlines()[0])
+        return None
 
 
 def page(study: Path, tables: Sequence[Table], limit: dict[str, Any] | None, data: "SegmentationData | None") -> str:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from seglab.report.study import Entry, Table
+from seglab.report.study import Entry, Table, cell_name
 from seglab.report.tables import flat
 from seglab.runs import DONE
 
@@ -72,7 +72,8 @@ def unfinished(table: Table) -> list[tuple[str, str, str]]:
     axes = ([getattr(c, axis) for c in cells] for axis in ("loss", "epochs", "seed"))
     for loss, epochs, seed in product(*(dict.fromkeys(sorted(a)) for a in axes)):
         if (loss, epochs, seed) not in there:
-            out.append((f"{loss}, {epochs} epochs, seed {seed}", "missing", "not trained in this study"))
+            name = cell_name(loss, epochs, seed, len({c.seed for c in cells}))
+            out.append((name, "missing", "not trained in this study"))
     return out
 
 
@@ -87,9 +88,8 @@ def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
             raise FileNotFoundError(f"{path}: no such file; `seglab audit` writes it where two labellings share ground")
         return None
     found = json.loads(path.read_text())
-    numbers = (
-        isinstance(found, dict) and isinstance(found.get("iou"), dict) and [found.get("miou"), *found["iou"].values()]
-    )
-    if not numbers or not all(isinstance(v, int | float) or v is None for v in numbers):
+    whole = isinstance(found, dict) and isinstance(found.get("iou"), dict)
+    numbers = [*(found.get(k) for k in ("miou", "agreement", "pixels")), *found["iou"].values()] if whole else ["none"]
+    if not all(isinstance(v, int | float) or v is None for v in numbers):
         raise ValueError(f"{path}: expected miou and iou by class")
     return found

@@ -1,15 +1,20 @@
 """A study as the report sees it: each cell with what its run folder holds, and in words what it lacks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from seglab.records import RecordError, Validation
 from seglab.report.tables import Cell, cells
 from seglab.runs import DONE, Run
+
+NO_COLOR = "#808080"
+"""Of a class whose colour can't be read."""
 
 
 @dataclass
@@ -19,15 +24,12 @@ class Entry:
     cell: Cell
     run: Run
     config: Mapping[str, Any]
+    name: str
+    """Loss, epochs and, where a table has several, the seed."""
     metrics: list[dict[str, float]] = field(default_factory=list)
     validation: Validation | None = None
     calibration: np.ndarray | None = None
     problems: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Loss, epochs and seed."""
-        return f"{self.cell.loss}, {self.cell.epochs} epochs, seed {self.cell.seed}"
 
     @property
     def done(self) -> bool:
@@ -42,7 +44,7 @@ class Entry:
     @property
     def classes(self) -> dict[str, str]:
         """Class names and their colours."""
-        return {str(k): str(v) for k, v in self.config["data"].get("classes", {}).items()}
+        return {str(k): str(v) if is_color(v) else NO_COLOR for k, v in self.config["data"]["classes"].items()}
 
 
 @dataclass
@@ -71,16 +73,37 @@ class Table:
 
 
 def read_study(folder: Path) -> list[Table]:
-    """The tables of a study, in the order of their titles."""
-    tables: dict[str, Table] = {}
+    """The tables of a study, in the order of their titles. Raises ValueError for a folder that holds no run of ours."""
+    try:
+        return _read(folder)
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as e:
+        why = f"{type(e).__name__}: {e}".splitlines()[0]
+        raise ValueError(f"{folder}: a run folder in it can't be read ({why})") from e
+
+
+def _read(folder: Path) -> list[Table]:
+    tables: dict[str, list[Cell]] = {}
     for cell in cells(folder):
-        tables.setdefault(cell.table, Table(cell.table, [])).entries.append(_entry(folder, cell))
-    return list(tables.values())
+        tables.setdefault(cell.table, []).append(cell)
+    return [Table(title, [_entry(folder, c, found) for c in found]) for title, found in tables.items()]
 
 
-def _entry(folder: Path, cell: Cell) -> Entry:
+def is_color(value: Any) -> bool:
+    """Whether it is `#rrggbb`: all else might say more to a browser than a colour."""
+    return isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value) is not None
+
+
+def cell_name(loss: str, epochs: int, seed: int, seeds: int) -> str:
+    """What a cell is called among others of so many seeds."""
+    return f"{loss}, {epochs} epoch{'s' * (epochs != 1)}" + (f", seed {seed}" if seeds > 1 else "")
+
+
+def _entry(folder: Path, cell: Cell, among: Sequence[Cell]) -> Entry:
     run = Run(folder / cell.folder)
-    entry = Entry(cell, run, run.config())
+    name = cell_name(cell.loss, cell.epochs, cell.seed, len({c.seed for c in among}))
+    entry = Entry(cell, run, run.config(), name)
+    wrong = {k: v for k, v in entry.config["data"]["classes"].items() if not is_color(v)}
+    entry.problems += [f"{cell.folder}: class {k} has the colour {v}, which is no #rrggbb" for k, v in wrong.items()]
     for part, read in {"metrics": run.metrics, **_records(entry)}.items():
         try:
             setattr(entry, part, read())

@@ -68,6 +68,8 @@ class Wall:
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    across: int = 6
+    """Maps side by side on a wide screen: whole losses, where those have few enough cells."""
 
 
 def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes: int = MOST_BYTES) -> Wall:
@@ -79,6 +81,8 @@ def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes:
         wall.notes.append(
             f"{len(shown)} of {len(table.compared)} cells: each loss and seed after its longest training."
         )
+    each = max(sum(e.cell.loss == s.cell.loss for e in shown) for s in shown)
+    wall.across = each * (6 // each) if each <= 6 else 6
     look = _looking(table, data, wall.notes)
     spent, kinds = 0, choose(shown)
     for name, why in kinds.items():
@@ -153,21 +157,10 @@ def _row(entries: Sequence[Entry], name: str, kinds: list[str], look: Look, clas
         if prediction is None or prediction.max(initial=0) >= len(classes):
             raise RecordError(f"{e.cell.folder} has no map of it that could be shown")
         error = flat_picture(_errors(found[1], prediction), [RIGHT, WRONG, "#000000"]) if found else ""
-        tiles.append(
-            Tile(
-                f"{e.cell.loss}, {e.cell.epochs} epochs" + _seed(e, entries),
-                flat_picture(prediction, colors),
-                error,
-                score,
-            )
-        )
+        tiles.append(Tile(e.name, flat_picture(prediction, colors), error, score))
     image = picture(found[0], WIDTH, quality=75) if found else ""
     label = flat_picture(np.minimum(found[1], len(classes)), colors) if found else ""
     return Row(name, entries[0].validation.scenes[at], kinds, image, label, tiles)
-
-
-def _seed(entry: Entry, among: Sequence[Entry]) -> str:
-    return f", seed {entry.cell.seed}" if len({e.cell.seed for e in among}) > 1 else ""
 
 
 def _errors(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -175,7 +168,7 @@ def _errors(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
-    """A `data:` URI of ids `uint8 [H,W]`, a colour each: a PNG of few bits, made ten times faster than lossless WebP."""
+    """A `data:` URI of ids `uint8 [H,W]`, a colour each: a PNG of few bits, ten times as fast as lossless WebP."""
     made = Image.fromarray(ids)
     if made.width > WIDTH:
         made = made.resize((WIDTH, max(1, round(made.height * WIDTH / made.width))), Image.Resampling.NEAREST)
@@ -192,8 +185,8 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
     entry = table.compared[0]
     try:
         cache = (data or build_data(entry.config)).cache
-    except (ValueError, OSError) as e:
-        notes.append(f"The data is not at hand ({str(e).splitlines()[0]}): shown is what the runs' pictures hold.")
+    except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
+        notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
         return lambda name: _from_panel(entry, name)
     place = {name: i for i, name in enumerate(cache.names)}
 
@@ -202,6 +195,10 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
         return found if found and _is_that_of(entry, name, found[1]) else _from_panel(entry, name)
 
     return look
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
 
 
 def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
