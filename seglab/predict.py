@@ -1,8 +1,10 @@
 """A run and images of any size -> maps."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from seglab.build import build_model
@@ -44,8 +46,8 @@ def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "l
     out.mkdir(parents=True, exist_ok=True)
     for image in images:
         prediction = predict(net, pixels(image, "RGB"))
-        Image.fromarray(color_image(prediction, classes)).save(out / f"{image.stem}_color.png")
-        Image.fromarray(prediction).save(out / f"{image.stem}.png")
+        _save(color_image(prediction, classes), out / f"{image.stem}_color.png")
+        _save(prediction, out / f"{image.stem}.png")
         yield out / f"{image.stem}.png"
 
 
@@ -58,3 +60,12 @@ def _check_names(images: Sequence[Path], out: Path) -> None:
                 raise ValueError(
                     f"{path}, the map of {image}, would replace {there}; accepted is another name or --out"
                 )
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        Image.fromarray(picture).save(making, "PNG")
+        making.replace(path)  # so that Ctrl-C leaves no half of a map
+    finally:
+        making.unlink(missing_ok=True)

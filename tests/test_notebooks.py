@@ -57,7 +57,7 @@ def test_inspect_predictions(execute, study: Path) -> None:
     notebook = execute("inspect_predictions")
     done = sorted((run for run in runs_of(study) if run.done), key=lambda run: -run.results()["val"]["miou"])
     best, of_another_loss = done[0], next(r for r in done if r.results()["loss"] != done[0].results()["loss"])
-    names = [f"{r.results()['loss']}, {r.results()['epochs']} epochs, seed 0" for r in (best, of_another_loss)]
+    names = [f"{r.results()['loss']}, {r.results()['epochs']} epochs" for r in (best, of_another_loss)]
     assert printed(notebook).split("\n") == [*names, ""]
     assert len(outputs(notebook, "image/png")) == 3
 
