@@ -10,22 +10,23 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from seglab.board_tables import LAYOUT, layout, table_row
+from seglab.board_tables import LAYOUT, precision_recall, table_row
 
 PATTERN = "events.out.tfevents.*"
-FINAL = ("final/", "_hparams_/")
+PR_CURVES = "precision_recall/"
+FINAL = ("final/", "_hparams_/", PR_CURVES)
 """Beginnings of the tags that only a finished run has."""
 OWN = (*FINAL, LAYOUT)
 """Beginnings of the tags that no run takes over from another."""
 
 
 class Board:
-    """Writes one event file in `folder`, which starts with the first `epochs` of the event files in `source`."""
+    """Writes one event file in `folder`: how to group curves, and the first `epochs` of the event files in `source`."""
 
-    def __init__(self, folder: Path, source: Path, epochs: int, class_names: Iterable[str]):
+    def __init__(self, folder: Path, source: Path, epochs: int, layout: Summary):
         old = sorted(folder.glob(PATTERN))
         self._writer = SummaryWriter(str(folder))
-        self._write(layout(class_names))
+        self._write(layout)
         for event in events_until(source, epochs):
             self._writer._get_file_writer().event_writer.add_event(event)
         self._writer.flush()
@@ -51,10 +52,19 @@ class Board:
         pictures: Iterable[tuple[str, Image.Image]],
     ) -> None:
         """The run's row in the hparams table, and its last maps."""
-        for summary in table_row(settings, {f"final/{name}": name.replace("/", " ") for name in values}):
+        headings = {f"final/{name}": name.replace("/", " ").replace("_", " ") for name in values}
+        for summary in table_row(settings, headings):
             self._write(summary)
         self.add_scores(epoch, {f"final/{name}": value for name, value in values.items()})
         self.add_pictures(epoch, pictures, "final")
+
+    def add_pr_curves(self, epoch: int, class_names: Iterable[str], histogram: np.ndarray) -> None:
+        """Precision against recall of each class that occurs, from counts `[K,bins,2]` of its probability."""
+        for name, counts in zip(class_names, histogram, strict=True):
+            if counts[:, 1].any():
+                tp, fp, tn, fn, precision, recall = curve = precision_recall(counts)
+                at = {"global_step": epoch, "num_thresholds": curve.shape[1]}
+                self._writer.add_pr_curve_raw(f"{PR_CURVES}{name}", tp, fp, tn, fn, precision, recall, **at)
 
     def flush(self) -> None:
         """Everything so far is in the file."""

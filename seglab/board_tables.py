@@ -1,8 +1,9 @@
-"""What TensorBoard is told about a run besides its points: how to group the curves, and its row in the table of runs."""
+"""What TensorBoard is told of a run besides its points: groups of curves, its row in the table of runs, PR curves."""
 
 import re
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import (
@@ -20,24 +21,23 @@ from torch.utils.tensorboard.summary import custom_scalars
 LAYOUT = "custom_scalars__config__"
 """The tag under which TensorBoard looks for the groups of curves."""
 
+AXES = {"loss", "epochs", "seed", "model"}
+"""In what the runs of a study differ: TensorBoard opens with five settings, these first and then by name."""
 
-def layout(class_names: Iterable[str]) -> Summary:
+
+def layout(class_names: Iterable[str], score_train: bool) -> Summary:
     """Groups of charts, in each chart one curve of every run."""
-    return custom_scalars(
-        {
-            "mIoU": {"validation mIoU": _chart("miou/val"), "training images, scored alike": _chart("miou/train_scored")},
-            "losses": {"validation loss": _chart("loss/val"), "training loss": _chart("loss/train")},
-            "validation IoU of each class": {name: _chart(f"iou/{name}/val") for name in class_names},
-            "other validation scores": {"Dice": _chart("dice/val"), "accuracy": _chart("accuracy/val")},
-            "gradient and learning rate": {
-                "learning rate": _chart("learning_rate"),
-            },
-        }
-    )
-
-
-def _chart(tag: str) -> tuple[str, list[str]]:
-    return "Multiline", [f"{re.escape(tag)}$"]
+    scored = {"training images, scored alike": "miou/train_scored"} if score_train else {}
+    groups = {
+        "mIoU": {"validation": "miou/val", **scored},
+        "loss": {"validation": "loss/val", "training": "loss/train"},
+        "validation IoU of each class": {name: f"iou/{name}/val" for name in class_names},
+        "other validation scores": {"Dice": "dice/val", "accuracy": "accuracy/val"},
+        "gradient norm": {stage: f"gradient/{stage}" for stage in ("encoder", "bottleneck", "decoder", "head")},
+        "optimisation": {"learning rate": "learning_rate", "batch norm: batch against running": "batch_norm_gap"},
+    }
+    charts = {g: {t: ("Multiline", [f"{re.escape(tag)}$"]) for t, tag in tags.items()} for g, tags in groups.items()}
+    return custom_scalars(charts)
 
 
 def table_row(settings: Mapping[str, str | float], metrics: Mapping[str, str]) -> list[Summary]:
@@ -47,7 +47,7 @@ def table_row(settings: Mapping[str, str | float], metrics: Mapping[str, str]) -
     """
     kinds = {name: DATA_TYPE_STRING if isinstance(v, str) else DATA_TYPE_FLOAT64 for name, v in settings.items()}
     table = Experiment(
-        hparam_infos=[HParamInfo(name=name, type=kind) for name, kind in kinds.items()],
+        hparam_infos=[HParamInfo(name=name, type=kind, differs=name in AXES) for name, kind in kinds.items()],
         metric_infos=[MetricInfo(name=MetricName(tag=tag), display_name=head) for tag, head in metrics.items()],
     )
     start = SessionStartInfo()
@@ -65,3 +65,15 @@ def _summary(tag: str, part: HParamsPluginData) -> Summary:
     out = Summary()
     out.value.add(tag=tag, metadata=metadata.create_summary_metadata(part), tensor=metadata.NULL_TENSOR)
     return out
+
+
+def precision_recall(histogram: np.ndarray) -> np.ndarray:
+    """`float64 [6,bins+1]`: tp, fp, tn, fn, precision and recall of "p >= t" at t = 0, 1/bins, ..., 1.
+
+    `histogram [bins,2]` counts negative and positive pixels in equal bins of p.
+    """
+    above = np.zeros((len(histogram) + 1, 2))
+    above[:-1] = histogram[::-1].cumsum(0)[::-1]
+    fp, tp = above.T
+    tn, fn = (above[0] - above).T
+    return np.stack([tp, fp, tn, fn, tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1)])

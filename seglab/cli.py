@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DESCRIPTION = "Tables and maps from finished runs; training is train.py's."
+DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
 FAILED, FAULTY = 1, 3
 INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
 EXIT_CODES = {
@@ -62,10 +62,16 @@ def audit(a: argparse.Namespace) -> int:
     return FAULTY if found.faults else 0
 
 
+def report(a: argparse.Namespace) -> None:
+    from seglab.report.page import write_report
+
+    print(write_report(a.study, a.out, a.audit))
+
+
 COMMANDS = {
     "audit": Command(
         audit,
-        "what is in a data set and wrong with it",
+        "what is in a data set, and what is wrong with it",
         "seglab audit data.root=path/to/root data.size=224 --out audit",
         {
             "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
@@ -89,6 +95,16 @@ COMMANDS = {
             "images": {"type": Path, "nargs": "+", "help": "8-bit pictures"},
             "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+        },
+    ),
+    "report": Command(
+        report,
+        "one page with everything that a study's run folders say",
+        "seglab report outputs/default",
+        {
+            "study": {"type": Path, "help": "a folder of run folders"},
+            "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
+            "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
         },
     ),
 }

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from seglab.task import SegmentationTask
 
+Statistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
+"""A layer with its running mean and variance as they were, float64."""
+
 
 class Gauges(pl.Callback):
     """Sums over an epoch, kept on the device until `means` is asked, and in every checkpoint.
@@ -19,7 +22,7 @@ class Gauges(pl.Callback):
         self._sums: dict[str, Tensor] = {}
         self._stages: dict[str, list[nn.Parameter]] = {}
         self._gap: Tensor | None = None
-        self._before: list[tuple[nn.BatchNorm2d, Tensor]] = []
+        self._before: list[Statistics] = []
 
     def on_train_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         self._stages = task.net.stages()
@@ -42,7 +45,7 @@ class Gauges(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == trainer.num_training_batches - 1:
             norms = [m for m in task.net.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
-            self._before = [(m, m.running_mean.clone()) for m in norms if m.running_mean is not None]
+            self._before = [statistics(m) for m in norms if m.track_running_stats]
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *_: Any) -> None:
         if self._before:
@@ -63,16 +66,24 @@ class Gauges(pl.Callback):
         self._sums = dict(state_dict["sums"])
 
 
-def batch_norm_gap(before: list[tuple[nn.BatchNorm2d, Tensor]]) -> Tensor:
-    """Mean over all channels of |batch mean - running mean| / running standard deviation, after a batch.
+def statistics(module: nn.BatchNorm2d) -> Statistics:
+    """A layer and copies of its running mean and variance."""
+    assert module.running_mean is not None and module.running_var is not None
+    return module, module.running_mean.double().clone(), module.running_var.double().clone()
 
-    `before` holds each layer and its running mean before that batch: `after = (1 - m) before + m batch` gives the
-    batch mean without another forward. The running statistics are those that validation and prediction use.
+
+def batch_norm_gap(before: list[Statistics]) -> Tensor:
+    """Mean over channels of |batch mean - running mean| / running std + |ln(batch std / running std)|, after a batch.
+
+    `after = (1 - m) before + m batch` gives the batch's statistics without another forward. The running ones are those
+    that validation and prediction use. Means alone would miss what lags most in a MobileNetV2, the deviations: with a
+    momentum of 0.01 on 7 steps an epoch they are off by a factor of 4 to 5 and the means by 0.1 std.
     """
     gaps = []
-    for module, old in before:
+    for module, old_mean, old_var in before:
         assert module.running_mean is not None and module.running_var is not None and module.momentum is not None
-        moved = (module.running_mean - old).double() / module.momentum  # batch mean - old
-        deviation = (module.running_var.double() + module.eps).sqrt()
-        gaps.append((1 - module.momentum) * moved.abs() / deviation)
+        m, mean, var = module.momentum, module.running_mean.double(), module.running_var.double()
+        batch_mean, batch_var = old_mean + (mean - old_mean) / m, (old_var + (var - old_var) / m).clamp_min(0)
+        ratio = (batch_var + module.eps) / (var + module.eps)
+        gaps.append((batch_mean - mean).abs() / (var + module.eps).sqrt() + ratio.log().abs() / 2)
     return torch.cat(gaps).mean()

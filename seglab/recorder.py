@@ -14,6 +14,7 @@ from seglab.cell import Cell
 from seglab.data import SegmentationData
 from seglab.gauges import Gauges
 from seglab.pictures import panel
+from seglab.report.page import update
 from seglab.signals import Interrupted, asked_to_stop, take_back
 from seglab.task import SegmentationTask, predict
 
@@ -83,6 +84,8 @@ class Recorder(pl.Callback):
             if not self._has_evidence:
                 self._give_evidence(self.cell, task)
             self.cell.finish(self.board, self._final_panels(self.cell), task.class_names)
+            if report := update(self.cell.run.folder.parent, self.data):
+                log.info("%s shows it", report)
 
     def _give_evidence(self, cell: Cell, task: SegmentationTask) -> None:
         config = self.cell.config
@@ -146,6 +149,7 @@ class Recorder(pl.Callback):
             if other.epochs == task.epoch:
                 self._give_evidence(other, task)
                 other.finish(board, self._final_panels(other), task.class_names)
+                update(other.run.folder.parent, self.data)
                 log.info("%s is done", other.run.folder)
             else:
                 board.close()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seglab.build import build_model
-from seglab.gauges import Gauges, batch_norm_gap
+from seglab.gauges import Gauges, batch_norm_gap, statistics
 from seglab.models.unet import UNet
 from seglab.runs import Run, runs_of
 from tests.conftest import ROOT
@@ -82,10 +82,12 @@ def test_the_gap_is_that_of_the_batch(momentum: float) -> None:
     norm = nn.BatchNorm2d(3, momentum=momentum)
     norm.running_mean, norm.running_var = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 1.0, 0.25])
     batch = torch.randn(2, 3, 8, 8, generator=generator)
-    before = [(norm, norm.running_mean.clone())]
+    before = [statistics(norm)]
     norm(batch)
-    want = (batch.mean((0, 2, 3)) - norm.running_mean).abs() / (norm.running_var + norm.eps).sqrt()
-    assert float(batch_norm_gap(before)) == pytest.approx(float(want.mean()), abs=1e-5)
+    mean, var, running = batch.mean((0, 2, 3)), batch.var((0, 2, 3)), norm.running_var + norm.eps
+    want = (mean - norm.running_mean).abs() / running.sqrt() + ((var + norm.eps) / running).log().abs() / 2
+    assert float(batch_norm_gap(before)) == pytest.approx(float(want.mean()), abs=1e-4)
+    assert (float(want.mean()) < 1e-5) == (momentum == 1)
 
 
 @pytest.mark.parametrize("model", sorted(p.stem for p in (ROOT / "conf" / "model").glob("*.yaml")))
