@@ -53,6 +53,8 @@ def audit(a: argparse.Namespace) -> int:
     from seglab.audit.audit import audit as found_in
     from seglab.audit.output import default_folder, write_audit
 
+    if a.out and a.out.exists() and not a.out.is_dir():
+        raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
     found = found_in(a.overrides, a.run, a.checkpoint)
     for finding in found.findings:
         print(f"{finding.level}: {finding.text}")

@@ -182,6 +182,7 @@ def test_wrong_input_is_one_line(spoilt: Path, tmp_path: Path, capsys) -> None:
         (f"data.root={tmp_path / 'file'}",): "is no folder; data.root must hold",
         (f"data.root={tmp_path / 'empty'}",): "no pair of an image and a label in it: data/: no such folder",
         (): "data.root must be given",
+        (f"data.root={spoilt}", "--out", str(tmp_path / "file")): "is a file, accepted is a folder",
         ("data.rot=x",): "data.rot: no such key; did you mean root?",
         ("data=foldr",): "data=foldr: no such data; did you mean folder?",
         (f"data.root={tmp_path}", "data.size=big"): 'data.size="big": accepted is int or',

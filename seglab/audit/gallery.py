@@ -72,7 +72,9 @@ def contradicted(audit: Audit, width: int = 380) -> list[dict[str, Any]]:
         predicted = probability.argmax(0).astype(np.uint8)
         original = audit.source.load(issue.index)[0]
         outlined = outline(image if original is None else original, sure_mistakes(mask, probability), width)
-        maps = [picture(color_image(m, audit.classes), width, lossless=True) for m in (mask, predicted)]
+        size = outlined.shape[1::-1]  # of the maps, too: the run may have seen them squeezed
+        large = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST_EXACT) for m in (mask, predicted)]
+        maps = [picture(color_image(m, audit.classes), lossless=True) for m in large]
         words = region_words(issue, list(audit.classes), mask.size)
         name = audit.records[issue.index].pair.name
         facts: dict[str, Any] = {"seen": None if opinion.seen is None else name in opinion.seen, "words": words}
