@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DESCRIPTION = "Tables and maps from finished runs; training is train.py's."
-FAILED, INTERRUPTED, CLOSED = 1, 130, 141  # the last two are what a shell gives a program ended by SIGINT or SIGPIPE
+DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
+FAILED, FAULTY = 1, 3
+INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
 EXIT_CODES = {
     0: "done",
     FAILED: "it could not be done; one line on the error output says why",
     2: "a wrong command line",
+    FAULTY: "audit: done, and found faults that training would refuse",
     INTERRUPTED: "stopped by Ctrl-C",
     CLOSED: "whoever read the output stopped reading, as `| head` does",
 }
@@ -47,6 +49,19 @@ def predict(a: argparse.Namespace) -> None:
         tqdm.write(str(path))
 
 
+def audit(a: argparse.Namespace) -> int:
+    from seglab.audit.audit import audit as found_in
+    from seglab.audit.output import default_folder, write_audit
+
+    if a.out and a.out.exists() and not a.out.is_dir():
+        raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
+    found = found_in(a.overrides, a.run, a.checkpoint)
+    for finding in found.findings:
+        print(f"{finding.level}: {finding.text}")
+    print(write_audit(found, a.out or default_folder(found)))
+    return FAULTY if found.faults else 0
+
+
 def report(a: argparse.Namespace) -> None:
     from seglab.report.page import write_report
 
@@ -54,21 +69,22 @@ def report(a: argparse.Namespace) -> None:
 
 
 COMMANDS = {
+    "audit": Command(
+        audit,
+        "what is in a data set, and what is wrong with it",
+        "seglab audit data.root=path/to/root data.size=224 --out audit",
+        {
+            "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
+            "--out": {"type": Path, "help": "folder of the page and tables; default outputs/audit/<name of the root>"},
+            "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
+        },
+    ),
     "grid": Command(
         grid,
         "a study's grid, also as grid.csv and grid.md",
         "seglab grid outputs/default",
         {"study": {"type": Path, "help": "a folder of run folders"}},
-    ),
-    "report": Command(
-        report,
-        "one page with everything that a study's run folders say, whether its cells are finished or not",
-        "seglab report outputs/default",
-        {
-            "study": {"type": Path, "help": "a folder of run folders"},
-            "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
-            "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
-        },
     ),
     "predict": Command(
         predict,
@@ -79,6 +95,16 @@ COMMANDS = {
             "images": {"type": Path, "nargs": "+", "help": "8-bit pictures"},
             "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+        },
+    ),
+    "report": Command(
+        report,
+        "one page with everything that a study's run folders say",
+        "seglab report outputs/default",
+        {
+            "study": {"type": Path, "help": "a folder of run folders"},
+            "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
+            "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
         },
     ),
 }
@@ -108,7 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(line)
-    parsed = line.parse_args(arguments)
+    parsed, rest = line.parse_known_args(arguments)
+    if rest and not (hasattr(parsed, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        line.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides behind an option, which argparse leaves over
+        parsed.overrides += rest
     try:
         code = parsed.call(parsed)
         sys.stdout.flush()

@@ -61,8 +61,8 @@ def as_json(value: Any) -> "Markup":
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """`12.3 %`; a dash for what does not exist."""
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"  # noqa: RUF001
+    """`12.3%`; a dash for what does not exist."""
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}%"  # noqa: RUF001
 
 
 def _json_value(value: Any) -> Any:

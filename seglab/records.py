@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-CALIBRATION_BINS, PROBABILITY_BINS = 20, 127
-"""Equal bins of 0..1 in calibration.csv and in probabilities.csv; TensorBoard draws PR curves over 127 thresholds."""
+CALIBRATION_BINS, PROBABILITY_BINS = 20, 126
+"""Equal bins of 0..1 in calibration.csv and in probabilities.csv; TensorBoard draws PR curves over their 127 edges."""
 
 
 class RecordError(ValueError):

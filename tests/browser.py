@@ -18,6 +18,17 @@ FLAGS = (
     *("--force-color-profile=srgb", "--lang=en-US"),
 )
 
+FIND = """
+const arguments_ = arguments, found = [];
+(function look(root) {
+  for (const element of root.querySelectorAll('*')) {
+    if (element.matches(arguments_[0])) found.push(element);
+    if (element.shadowRoot) look(element.shadowRoot);
+  }
+})(document);
+"""
+"""JavaScript that leaves in `found` the elements that a selector (the script's first argument) finds."""
+
 
 class Browser:
     """Selenium's driver, and what our tests ask of it."""
@@ -45,6 +56,10 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         """What a JavaScript function body returns."""
         return self.driver.execute_script(script, *arguments)
+
+    def texts(self, selector: str) -> list[str]:
+        """The text of every element that a CSS selector finds, in shadow trees, too; in order of the page."""
+        return self.run(FIND + "return found.map(e => e.textContent.trim())", selector)
 
     def wait(self, true: Callable[[], Any], seconds: float = 30) -> Any:
         """What `true()` returns as soon as it is truthy; elements may vanish meanwhile. Raises TimeoutException."""

@@ -76,4 +76,4 @@ def test_pictures_are_inside_and_label_maps_exact() -> None:
 
 
 def test_percent() -> None:
-    assert [percent(0.1234), percent(1, 0), percent(None), percent(float("nan"))] == ["12.3 %", "100 %", "–", "–"]  # noqa: RUF001
+    assert [percent(0.1234), percent(1, 0), percent(None), percent(float("nan"))] == ["12.3%", "100%", "–", "–"]  # noqa: RUF001
