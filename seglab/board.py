@@ -1,27 +1,32 @@
-"""A run's TensorBoard file: curves over epochs, pictures, hparams; and how a part of it is taken over."""
+"""A run's TensorBoard file: curves over epochs, pictures, a row of hparams; and how a part of it is taken over."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+
+from seglab.board_tables import LAYOUT, precision_recall, table_row
 
 PATTERN = "events.out.tfevents.*"
-FINAL = ("final/", "_hparams_/")
+PR_CURVES = "precision_recall/"
+FINAL = ("final/", "_hparams_/", PR_CURVES)
 """Beginnings of the tags that only a finished run has."""
+OWN = (*FINAL, LAYOUT)
+"""Beginnings of the tags that no run takes over from another."""
 
 
 class Board:
-    """Writes one event file in `folder`, which starts with the first `epochs` of the event files in `source`."""
+    """Writes one event file in `folder`: how to group curves, and the first `epochs` of the event files in `source`."""
 
-    def __init__(self, folder: Path, source: Path, epochs: int):
+    def __init__(self, folder: Path, source: Path, epochs: int, layout: Summary):
         old = sorted(folder.glob(PATTERN))
         self._writer = SummaryWriter(str(folder))
+        self._write(layout)
         for event in events_until(source, epochs):
             self._writer._get_file_writer().event_writer.add_event(event)
         self._writer.flush()
@@ -42,16 +47,24 @@ class Board:
     def add_final(
         self,
         epoch: int,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, str | float],
         values: Mapping[str, float],
         pictures: Iterable[tuple[str, Image.Image]],
     ) -> None:
         """The run's row in the hparams table, and its last maps."""
-        final = {f"final/{name}": value for name, value in values.items()}
-        for summary in hparams(dict(settings), final):
-            self._writer._get_file_writer().add_summary(summary)
-        self.add_scores(epoch, final)
+        headings = {f"final/{name}": name.replace("/", " ").replace("_", " ") for name in values}
+        for summary in table_row(settings, headings):
+            self._write(summary)
+        self.add_scores(epoch, {f"final/{name}": value for name, value in values.items()})
         self.add_pictures(epoch, pictures, "final")
+
+    def add_pr_curves(self, epoch: int, class_names: Iterable[str], histogram: np.ndarray) -> None:
+        """Precision against recall of each class that occurs, from counts `[K,bins,2]` of its probability."""
+        for name, counts in zip(class_names, histogram, strict=True):
+            if counts[:, 1].any():
+                tp, fp, tn, fn, precision, recall = curve = precision_recall(counts)
+                at = {"global_step": epoch, "num_thresholds": curve.shape[1]}
+                self._writer.add_pr_curve_raw(f"{PR_CURVES}{name}", tp, fp, tn, fn, precision, recall, **at)
 
     def flush(self) -> None:
         """Everything so far is in the file."""
@@ -60,15 +73,18 @@ class Board:
     def close(self) -> None:
         self._writer.close()
 
+    def _write(self, summary: Summary) -> None:
+        self._writer._get_file_writer().add_summary(summary)
+
 
 def tag(name: str) -> str:
     """`val/miou` -> `miou/val`, so that TensorBoard lays the stages of one score side by side."""
     stage, _, score = name.partition("/")
-    return f"{score}/{stage}" if score and not name.startswith(FINAL) else name
+    return f"{score}/{stage}" if score and not name.startswith((*FINAL, "gradient/")) else name
 
 
 def events_until(folder: Path, epochs: int) -> Iterator[Event]:
-    """The events of a folder up to an epoch, each once, without those of a finished run.
+    """The events of a folder up to an epoch, each once, without those that are a run's own.
 
     A file that was cut short by a kill is read as far as it goes.
     """
@@ -76,7 +92,7 @@ def events_until(folder: Path, epochs: int) -> Iterator[Event]:
     for path in sorted(folder.glob(PATTERN)):
         for event in LegacyEventFileLoader(str(path)).Load():
             tags = tuple(value.tag for value in event.summary.value)
-            if not tags or tags[0].startswith(FINAL) or event.step > epochs or (tags, event.step) in seen:
+            if not tags or tags[0].startswith(OWN) or event.step > epochs or (tags, event.step) in seen:
                 continue
             seen.add((tags, event.step))
             yield event

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BOOKKEEPING = (
     *("epochs", "marks", "study", "output_dir", "names", "share", "on_error", "threads"),
-    *("score_train", "pictures", "picture_every", "checkpoint_every_steps", "checkpoint_every_minutes"),
+    *("score_train", "pictures", "picture_every", "pr_curves", "checkpoint_every_steps", "checkpoint_every_minutes"),
 )
 """Root keys that leave the weights alone: two runs that differ only here do the same steps."""
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from seglab import checkpoints
 from seglab.board import Board
+from seglab.board_tables import layout
 from seglab.build import build_data, build_schedule, check_parts, identity
 from seglab.data import SegmentationData
 from seglab.environment import environment
+from seglab.messages import command
 from seglab.processes import together
 from seglab.runs import DONE, Run
 from seglab.schedules import Constant
@@ -50,23 +52,32 @@ class Cell:
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
         self.run.start(self.config, environment(self.config["trainer"]["accelerator"], self.config["threads"]), epochs)
+        self.run.write_command(command())
         if found and source.folder != self.run.folder:
             checkpoints.link(found.path, self.run.last_checkpoint)
             checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)
-        return Board(self.run.folder, source.folder, epochs)
+        groups = layout(self.config["data"]["classes"], self.config["score_train"])
+        return Board(self.run.folder, source.folder, epochs, groups)
 
     def finish(self, board: Board, pictures: Sequence[tuple[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
         """Pictures, the hparams row and results.json, all from what the run folder holds."""
         for name, picture in pictures:
             picture.save(self.run.pictures / f"{name}.png", optimize=True)
         results = self.head(DONE) | results_of(self.run, class_names)
-        settings = {**self.config["names"], "epochs": self.epochs, "seed": self.config["seed"]}
-        final = {name: results["val"][name] for name in ("miou", "dice", "accuracy")}
-        board.add_final(self.epochs, settings | {"lr": self.config["optimizer"]["lr"]}, final, pictures)
+        board.add_final(self.epochs, self._settings(), final_scores(results), pictures)
+        histogram = self.run.records.probabilities() if self.config["pr_curves"] else None
+        if histogram is not None:
+            board.add_pr_curves(self.epochs, class_names, histogram)
         board.close()
         results["environment"] = self.run.environment()
         self.run.write_results(results)
         return results
+
+    def _settings(self) -> dict[str, str | float]:
+        config = self.config
+        out = {group: config["names"][group] for group in ("model", "loss", "data")}
+        out |= {"epochs": self.epochs, "seed": config["seed"]}
+        return out | {"learning rate": config["optimizer"]["lr"], "batch size": config["data"]["batch_size"]}
 
 
 def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
@@ -81,6 +92,14 @@ def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
         "train_seconds": seconds,
         "images_per_second": sum(t["images"] for t in times) / seconds,
     }
+
+
+def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers by which finished runs are compared, those first that are looked at first."""
+    val, best = results["val"], results["best"]
+    out = {"miou": val["miou"], "best_miou": best["miou"], "best_epoch": best["epoch"]}
+    out |= {name: val[name] for name in ("dice", "accuracy")}
+    return out | {f"iou/{name}": value for name, value in val["iou"].items()}
 
 
 def prepare(config: Mapping[str, Any], data: SegmentationData | None = None) -> tuple[SegmentationData, list[Cell]]:

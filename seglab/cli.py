@@ -1,46 +1,157 @@
 """The `seglab` command: a thin door to what a run folder can give."""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-DESCRIPTION = "Tables and maps from finished runs; training is train.py's."
-GRID_EXAMPLE = "example: seglab grid outputs/default"
-PREDICT_EXAMPLE = "example: seglab predict outputs/default/<run> scene.tif --out maps"
-
-
-def main() -> None:
-    """Parses, calls one function, and turns an expected error into one line."""
-    parser = argparse.ArgumentParser("seglab", description=DESCRIPTION)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    grid = commands.add_parser("grid", help="a study's grid, also as grid.csv and grid.md", epilog=GRID_EXAMPLE)
-    grid.add_argument("study", type=Path, help="a folder of run folders")
-    grid.set_defaults(call=_grid)
-    predict = commands.add_parser("predict", help="maps of images of any size", epilog=PREDICT_EXAMPLE)
-    predict.add_argument("run", type=Path, help="a run folder")
-    predict.add_argument("images", type=Path, nargs="+", help="8-bit pictures")
-    predict.add_argument("--out", type=Path, default=Path("maps"), help="folder for the maps: class ids and coloured")
-    predict.add_argument("--checkpoint", default="last", choices=["last", "best"], help="the last epoch or the best")
-    predict.set_defaults(call=_predict)
-    arguments = parser.parse_args()
-    try:
-        arguments.call(arguments)
-    except (ValueError, OSError) as e:
-        sys.exit(f"seglab: {e}")
+DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
+FAILED, FAULTY = 1, 3
+INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
+EXIT_CODES = {
+    0: "done",
+    FAILED: "it could not be done; one line on the error output says why",
+    2: "a wrong command line",
+    FAULTY: "audit: done, and found faults that training would refuse",
+    INTERRUPTED: "stopped by Ctrl-C",
+    CLOSED: "whoever read the output stopped reading, as `| head` does",
+}
+COMPLETION = 'completion: pip install argcomplete, then eval "$(register-python-argcomplete seglab)"'
 
 
-def _grid(a: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Command:
+    """`call(arguments)` does it and returns an exit code, None for 0; `arguments` are those of `add_argument`."""
+
+    call: Callable[[argparse.Namespace], int | None]
+    help: str
+    example: str
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def grid(a: argparse.Namespace) -> None:
     from seglab.report import write_grid
 
     print(write_grid(a.study), end="")
 
 
-def _predict(a: argparse.Namespace) -> None:
+def predict(a: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from seglab.predict import write_maps
     from seglab.runs import Run
 
-    for path in write_maps(Run(a.run), a.images, a.out, a.checkpoint):
-        print(path)
+    maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint)
+    for path in tqdm(maps, "maps", len(a.images), leave=False, disable=not sys.stderr.isatty()):
+        tqdm.write(str(path))
+
+
+def audit(a: argparse.Namespace) -> int:
+    from seglab.audit.audit import audit as found_in
+    from seglab.audit.output import default_folder, write_audit
+
+    if a.out and a.out.exists() and not a.out.is_dir():
+        raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
+    found = found_in(a.overrides, a.run, a.checkpoint)
+    for finding in found.findings:
+        print(f"{finding.level}: {finding.text}")
+    print(write_audit(found, a.out or default_folder(found)))
+    return FAULTY if found.faults else 0
+
+
+def report(a: argparse.Namespace) -> None:
+    from seglab.report.page import write_report
+
+    print(write_report(a.study, a.out, a.audit))
+
+
+COMMANDS = {
+    "audit": Command(
+        audit,
+        "what is in a data set, and what is wrong with it",
+        "seglab audit data.root=path/to/root data.size=224 --out audit",
+        {
+            "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
+            "--out": {"type": Path, "help": "folder of the page and tables; default outputs/audit/<name of the root>"},
+            "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
+        },
+    ),
+    "grid": Command(
+        grid,
+        "a study's grid, also as grid.csv and grid.md",
+        "seglab grid outputs/default",
+        {"study": {"type": Path, "help": "a folder of run folders"}},
+    ),
+    "predict": Command(
+        predict,
+        "maps of images of any size",
+        "seglab predict outputs/default/<run> scene.tif --out maps",
+        {
+            "run": {"type": Path, "help": "a run folder"},
+            "images": {"type": Path, "nargs": "+", "help": "8-bit pictures"},
+            "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+        },
+    ),
+    "report": Command(
+        report,
+        "one page with everything that a study's run folders say",
+        "seglab report outputs/default",
+        {
+            "study": {"type": Path, "help": "a folder of run folders"},
+            "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
+            "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
+        },
+    ),
+}
+
+
+def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The command line of a table of commands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+    out = argparse.ArgumentParser(
+        "seglab", description=DESCRIPTION, epilog=f"exit codes:\n{codes}\n\n{COMPLETION}", formatter_class=raw
+    )
+    groups = out.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        sub = groups.add_parser(name, help=command.help, epilog=f"example: {command.example}", formatter_class=raw)
+        sub.description = f"{command.help[0].upper()}{command.help[1:]}."
+        for argument, options in command.arguments.items():
+            sub.add_argument(argument, **options)
+        sub.set_defaults(call=command.call)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses, calls one function, and ends with an exit code; an expected error is one line."""
+    line = parser(COMMANDS)
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell that asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(line)
+    parsed, rest = line.parse_known_args(arguments)
+    if rest and not (hasattr(parsed, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        line.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides behind an option, which argparse leaves over
+        parsed.overrides += rest
+    try:
+        code = parsed.call(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's own last flush complains
+        code = CLOSED
+    except KeyboardInterrupt:
+        print("seglab: stopped by Ctrl-C", file=sys.stderr)
+        code = INTERRUPTED
+    except (ValueError, OSError) as e:
+        print(f"seglab: {e}", file=sys.stderr)
+        code = FAILED
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

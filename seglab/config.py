@@ -64,6 +64,7 @@ class Root(BaseModel):
     score_train: bool
     pictures: NonNegativeInt
     picture_every: PositiveInt
+    pr_curves: bool
     checkpoint_every_steps: PositiveInt | None
     checkpoint_every_minutes: Annotated[float, Field(gt=0)] | None
     threads: PositiveInt | None

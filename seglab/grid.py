@@ -10,6 +10,7 @@ from typing import Any
 from seglab.cell import Cell, prepare
 from seglab.data import SegmentationData
 from seglab.report import write_grid
+from seglab.report.page import update
 from seglab.row import starting_point
 from seglab.runs import DONE
 
@@ -107,6 +108,8 @@ def finish(rows: Sequence[Training]) -> None:
     cells = [cell for row in rows for cell in row.cells]
     for study in dict.fromkeys(cell.run.folder.parent for cell in cells):
         print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
+        if report := update(study):
+            print(f"{report} shows the maps, the curves, and which differences are real.")
     missing = sum(not cell.run.done for cell in cells)
     if missing:
         raise SystemExit(f"{missing} of {len(cells)} cells have no score, see above")

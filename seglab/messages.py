@@ -1,10 +1,12 @@
 """One line for every error that a user can cause."""
 
 import logging
+import os
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -48,6 +50,23 @@ def ending(results: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
+COMMAND = "SEGLAB_COMMAND"
+"""Environment variable by which a sweep tells the processes it starts what the user typed."""
+
+
 def command() -> str:
     """What the user typed."""
-    return shlex.join(["python", *sys.argv])
+    return os.environ.get(COMMAND) or shlex.join(["python", *sys.argv])
+
+
+@contextmanager
+def telling_command() -> Iterator[None]:
+    """Processes started meanwhile know what the user typed."""
+    before = os.environ.get(COMMAND)
+    os.environ[COMMAND] = command()
+    try:
+        yield
+    finally:
+        os.environ.pop(COMMAND)
+        if before is not None:
+            os.environ[COMMAND] = before

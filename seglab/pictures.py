@@ -1,6 +1,7 @@
 """Arrays -> pictures that a person compares by eye."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -8,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from seglab.labels import VOID, color_image, rgb
 
 WRONG, RIGHT = "#d62728", "#ebebeb"
+GAP, HEAD = 6, 22
+"""Pixels between the parts of a panel and above them."""
 
 
 def error_image(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -30,15 +33,32 @@ def panel(
     }
     scale = -(-least // mask.shape[1])
     h, w = scale * mask.shape[0], scale * mask.shape[1]
-    gap, head = 6, 22
-    sheet = Image.new("RGB", (4 * w + 3 * gap, h + 2 * head + 4), "white")
+    sheet = Image.new("RGB", (4 * w + 3 * GAP, h + 2 * HEAD + 4), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (heading, part) in enumerate(parts.items()):
-        x = i * (w + gap)
+        x = i * (w + GAP)
         draw.text((x + 2, 3), heading, "black", ImageFont.load_default(13))
-        sheet.paste(Image.fromarray(part).resize((w, h), Image.Resampling.NEAREST), (x, head))
-    _legend(draw, h + head + 6, [*classes.items(), ("no label", "#000000"), ("wrong", WRONG)])
+        sheet.paste(Image.fromarray(part).resize((w, h), Image.Resampling.NEAREST), (x, HEAD))
+    _legend(draw, h + HEAD + 6, [*classes.items(), ("no label", "#000000"), ("wrong", WRONG)])
     return sheet
+
+
+def panel_parts(path: Path, shape: tuple[int, int], classes: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Image and index map, of `shape`, back out of a saved panel; None if the file is no such panel."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            sheet = np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return None
+    width = (sheet.shape[1] - 3 * GAP) // 4
+    scale = width // shape[1]
+    if scale < 1 or width != scale * shape[1] or sheet.shape[0] != scale * shape[0] + 2 * HEAD + 4:
+        return None
+    rows = slice(HEAD, HEAD + scale * shape[0], scale)
+    image, label = (sheet[rows, x : x + width : scale] for x in (0, width + GAP))
+    colors = np.array([rgb(color) for color in classes.values()])
+    same = (label[..., None, :] == colors).all(-1)
+    return image, np.where(same.any(-1), same.argmax(-1), VOID).astype(np.uint8)
 
 
 def _legend(draw: ImageDraw.ImageDraw, y: int, entries: Iterable[tuple[str, str]]) -> None:

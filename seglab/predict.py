@@ -1,8 +1,10 @@
 """A run and images of any size -> maps."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from seglab.build import build_model
@@ -37,11 +39,33 @@ def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "l
     """Writes `<name>.png` (class ids) and `<name>_color.png` for each image and yields the former.
 
     An image is read as it is: one that is coarser or finer than the training images should be resized first.
+    Raises ValueError, before it writes any, if a map would replace another or an image.
     """
+    _check_names(images, out)
     net, classes = load_network(run, checkpoint), run.config()["data"]["classes"]
     out.mkdir(parents=True, exist_ok=True)
     for image in images:
         prediction = predict(net, pixels(image, "RGB"))
-        Image.fromarray(color_image(prediction, classes)).save(out / f"{image.stem}_color.png")
-        Image.fromarray(prediction).save(out / f"{image.stem}.png")
+        _save(color_image(prediction, classes), out / f"{image.stem}_color.png")
+        _save(prediction, out / f"{image.stem}.png")
         yield out / f"{image.stem}.png"
+
+
+def _check_names(images: Sequence[Path], out: Path) -> None:
+    taken = {image.resolve(): str(image) for image in images}
+    for image in images:
+        for path in (out / f"{image.stem}.png", out / f"{image.stem}_color.png"):
+            there = taken.setdefault(path.resolve(), f"the map of {image}")
+            if there != f"the map of {image}":
+                raise ValueError(
+                    f"{path}, the map of {image}, would replace {there}; accepted is another name or --out"
+                )
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        Image.fromarray(picture).save(making, "PNG")
+        making.replace(path)  # so that Ctrl-C leaves no half of a map
+    finally:
+        making.unlink(missing_ok=True)

@@ -7,11 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
-from seglab import checkpoints
+from seglab import checkpoints, evidence
 from seglab.board import Board
+from seglab.build import resolved_precision
 from seglab.cell import Cell
 from seglab.data import SegmentationData
+from seglab.gauges import Gauges
 from seglab.pictures import panel
+from seglab.report.page import update
 from seglab.signals import Interrupted, asked_to_stop, take_back
 from seglab.task import SegmentationTask, predict
 
@@ -33,6 +36,8 @@ class Recorder(pl.Callback):
         found: checkpoints.Found | None,
     ):
         self.cell, self.others, self.data, self.board, self.found = cell, others, data, board, found
+        self.gauges = Gauges()
+        self._has_evidence = False
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
@@ -68,10 +73,34 @@ class Recorder(pl.Callback):
         if epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
             raise Interrupted(f"{asked_to_stop()} after epoch {epoch}")
 
+    def on_train_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        if self.board:  # here, since afterwards Lightning takes the network from its device
+            self._give_evidence(self.cell, task)
+            self._has_evidence = True
+
     def finish(self, task: SegmentationTask) -> None:
         """Ends the cell's own folder."""
         if self.board:
-            self.cell.finish(self.board, self.panels(task), task.class_names)
+            if not self._has_evidence:
+                self._give_evidence(self.cell, task)
+            self.cell.finish(self.board, self._final_panels(self.cell), task.class_names)
+            if report := update(self.cell.run.folder.parent, self.data):
+                log.info("%s shows it", report)
+
+    def _give_evidence(self, cell: Cell, task: SegmentationTask) -> None:
+        config = self.cell.config
+        precision, curves = resolved_precision(config["precision"]), config["pr_curves"]
+        evidence.record(cell.run.records, task.net, self.data, precision, curves, task.device)
+
+    def _final_panels(self, cell: Cell) -> list[tuple[str, Image.Image]]:
+        """Name and panel of the fixed validation samples, from the maps that the cell keeps."""
+        out = []
+        for i in self.data.picture_indices(cell.config["pictures"]):
+            (image, mask), name = self.data.cache[i], self.data.cache.names[i]
+            prediction = cell.run.records.map(name)
+            assert prediction is not None
+            out.append((name, panel(image, mask, prediction, self.data.classes)))
+        return out
 
     def panels(self, task: SegmentationTask) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples, as the network sees them now."""
@@ -98,7 +127,8 @@ class Recorder(pl.Callback):
     def _record(
         self, trainer: pl.Trainer, task: SegmentationTask, board: Board, scores: dict[str, float], epoch: int
     ) -> None:
-        scores = {"epoch": epoch, **scores, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        scores = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
         images = len(self.data.indices[0])
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
         self.cell.run.add_epoch(scores, times)
@@ -117,7 +147,9 @@ class Recorder(pl.Callback):
             found = checkpoints.Found(task.epoch, 0, self.cell.run.last_checkpoint, self.cell.run)
             board = other.start(found)
             if other.epochs == task.epoch:
-                other.finish(board, self.panels(task), task.class_names)
+                self._give_evidence(other, task)
+                other.finish(board, self._final_panels(other), task.class_names)
+                update(other.run.folder.parent, self.data)
                 log.info("%s is done", other.run.folder)
             else:
                 board.close()

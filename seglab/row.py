@@ -113,7 +113,7 @@ def _fit(
     with warnings.catch_warnings(), gpu_of_its_own(cell.config["trainer"]) as arguments:
         for message in EXPLAINED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder])
+        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder.gauges, recorder])
         trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
         return recorder.finish(task)
 

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from seglab.records import Records, write_whole
+
 DONE, FAILED, DIVERGED, INTERRUPTED, RUNNING = "done", "failed", "diverged", "interrupted", "running"
 """What a run can be; a run that was killed is interrupted, too."""
 
@@ -35,6 +37,8 @@ class Run:
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.folder / "checkpoints" / "best.ckpt"
         self.pictures = self.folder / "pictures"
+        self.command_file = self.folder / "command.txt"
+        self.records = Records(self.folder)
         self._lock = FileLock(self.folder / ".lock")
         self._holder_file = self.folder / ".holder"
 
@@ -69,6 +73,14 @@ class Run:
             self._write_rows(path, [row for row in _rows(source) if int(row["epoch"]) <= epochs])
         with self.log_file.open("a") as f:  # appended: whoever trains this run writes into the same file already
             f.write(other.log_file.read_text() if other.log_file.exists() else "")
+
+    def write_command(self, command: str) -> None:
+        """Keeps what was typed."""
+        write_whole(self.command_file, command + "\n")
+
+    def command(self) -> str | None:
+        """What was typed to train it; None where that is not known."""
+        return self.command_file.read_text().strip() if self.command_file.exists() else None
 
     def config(self) -> dict[str, Any]:
         """The resolved config, and under `names` which file of each group was chosen."""
@@ -149,16 +161,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def runs_of(study: Path) -> Iterator[Run]:
     """Every run folder of a study."""
     return (Run(path.parent) for path in sorted(study.glob("*/config.yaml")))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file so that no reader, and no crash, ever meets half of it."""
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    with making.open("w") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    making.replace(path)
 
 
 def without_nan(value: Any) -> Any:

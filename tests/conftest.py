@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import browser, chromium  # noqa: F401 (fixtures)
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tests run side by side
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,31 +44,54 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def command(images: Path, out: Path, overrides: tuple[str, ...]) -> list[str]:
+    """The command that trains small networks on the small images, as far as `overrides` say nothing else."""
+    flags = [o for o in overrides if o.startswith("-")]
+    given = {o.split("=")[0] for o in overrides}
+    small = [*SMALL, f"data.root={images}", f"output_dir={out}"]
+    defaults = [o for o in small if o.split("=")[0] not in given and not (o in SMALL_NET and "model" in given)]
+    return ["train.py", *flags, *defaults, *(o for o in overrides if o not in flags)]
+
+
+def run_train(images: Path, out: Path, overrides: tuple[str, ...]) -> str:
+    """Runs train.py in this process and returns its exit message."""
+    import train as script
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)  # train.py sets it, for this process
+        patch.setattr(sys, "argv", command(images, out, overrides))
+        try:
+            script.run()
+        except SystemExit as e:
+            return str(e.code or "")
+    return ""
+
+
 @pytest.fixture
 def train(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog):
     """`train(*overrides)` runs train.py in this process on the small images and returns (exit message, output)."""
-    import train as script
-
     monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
     caplog.set_level("INFO")
-    small = [*SMALL, f"data.root={images}", f"output_dir={tmp_path}"]
 
     def call(*overrides: str) -> tuple[str, str]:
-        flags = [o for o in overrides if o.startswith("-")]
-        given = {o.split("=")[0] for o in overrides}
-        defaults = [o for o in small if o.split("=")[0] not in given and not (o in SMALL_NET and "model" in given)]
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # train.py sets it, for this process
-        monkeypatch.setattr(sys, "argv", ["train.py", *flags, *defaults, *(o for o in overrides if o not in flags)])
         capsys.readouterr()
         caplog.clear()
-        try:
-            script.run()
-            message = ""
-        except SystemExit as e:
-            message = str(e.code or "")
+        message = run_train(images, tmp_path, overrides)
         return message, caplog.text + capsys.readouterr().out
 
     return call
+
+
+@pytest.fixture(scope="session")
+def study(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of three losses by two epochs as `make demo` makes it, and a cell that failed. To be read only."""
+    out = tmp_path_factory.mktemp("outputs")
+    seen = ("picture_every=1", "pr_curves=true")
+    assert run_train(images, out, ("-m", "loss=cross_entropy,dice,lovasz", "epochs=1,2", *seen)) == ""
+    failed = run_train(images, out, ("loss=focal", "loss.alpha=[1.0,1.0]", "epochs=2"))
+    assert failed.startswith("failed: ")
+    return out / "default"
 
 
 def write_pair(root: Path, name: str, size: tuple[int, int] = (20, 24), value: int | None = None) -> None:

@@ -1,8 +1,10 @@
-"""Slow versions of the losses in NumPy: float64, `logits` and one-hot `target` both [B,K,H,W], VOID pixels all zeros.
+"""Slow versions in NumPy, of losses and of statistics; `logits` and one-hot `target` [B,K,H,W], VOID all zeros.
 
-They follow the definitions with loops over pixels, sets and pairs of points, and share no formula with seglab.losses.
+They follow the definitions with loops over pixels, sets and pairs of points, and share no formula with seglab.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -196,3 +198,28 @@ def boundary_distance(logits: Array, target: Array, classes: list[int] | None = 
     p, distance, valid = softmax(logits), distance_maps(target), has_class(target)
     chosen = classes or range(target.shape[1])
     return float(np.mean([(p[:, k] * distance[:, k])[valid] for k in chosen]))
+
+
+def bootstrap_differences(a: Array, b: Array) -> list[float]:
+    """mIoU of one cell minus the other's on every way to draw as many units as there are, class by class."""
+
+    def score(counts: Array, chosen: tuple[int, ...]) -> float:
+        values = []
+        for k in range(counts.shape[1]):
+            hit = sum(int(counts[u, k, k]) for u in chosen)
+            row = sum(int(counts[u, k, j]) for u in chosen for j in range(counts.shape[2]))
+            column = sum(int(counts[u, i, k]) for u in chosen for i in range(counts.shape[1]))
+            if row + column - hit:
+                values.append(hit / (row + column - hit))
+        return float(np.mean(values))
+
+    ways = itertools.product(range(len(a)), repeat=len(a))
+    return [score(a, way) - score(b, way) for way in ways]
+
+
+def t_two_sided(t: float, freedom: int) -> float:
+    """P(|T| > t) of Student's t by adding up its density."""
+    x = np.linspace(-t, t, 200001)
+    density = (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
+    constant = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
+    return float(1 - constant * np.trapezoid(density, x))

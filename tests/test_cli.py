@@ -1,8 +1,12 @@
-"""The `seglab` command on a real run: its table, its maps, and what it says to the wrong input."""
+"""The `seglab` command on a real run: its table, its maps, how it ends, and what it says to the wrong input."""
 
+import os
 import pickle
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from seglab.labels import color_image
 from seglab.predict import load_network
 from seglab.runs import Run, runs_of
 from seglab.task import predict
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -23,26 +28,35 @@ def run(train, tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def seglab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`seglab(*arguments)` returns (exit message or code, what was printed)."""
+class Ended(NamedTuple):
+    code: object
+    out: str
+    err: str
 
-    def call(*arguments: object) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["seglab", *map(str, arguments)])
+
+@pytest.fixture
+def seglab(capsys: pytest.CaptureFixture[str]):
+    """`seglab(*arguments)` returns how the command ended and what it said."""
+
+    def call(*arguments: object) -> Ended:
         capsys.readouterr()
-        try:
-            cli.main()
-        except SystemExit as e:
-            return e.code, capsys.readouterr().out
-        return 0, capsys.readouterr().out
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(map(str, arguments)))
+        return Ended(ended.value.code, *capsys.readouterr())
 
     return call
 
 
+def process(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "seglab.cli", *map(str, arguments)]
+    return subprocess.run(command, text=True, cwd=ROOT, **{"stderr": subprocess.PIPE, **options}, check=False)
+
+
 def test_grid(seglab, run: Run) -> None:
     study = run.folder.parent
-    code, printed = seglab("grid", study)
-    assert code == 0 and printed == (study / "grid.md").read_text()
+    code, printed, errors = seglab("grid", study)
+    assert (code, errors) == (0, "") and printed == (study / "grid.md").read_text()
     assert f"| cross_entropy | {run.results()['val']['miou']:.4f}" in printed
 
 
@@ -51,11 +65,32 @@ def test_maps_of_images_of_any_size(seglab, run: Run, tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "scene.tif")
     for checkpoint in ("last", "best"):
         out = tmp_path / checkpoint
-        code, printed = seglab("predict", run.folder, tmp_path / "scene.tif", "--out", out, "--checkpoint", checkpoint)
-        assert code == 0 and printed == f"{out / 'scene.png'}\n"
+        asked = ("--out", out, "--checkpoint", checkpoint)
+        code, printed, errors = seglab("predict", run.folder, tmp_path / "scene.tif", *asked)
+        assert (code, errors) == (0, "") and printed == f"{out / 'scene.png'}\n"
         with Image.open(out / "scene.png") as ids, Image.open(out / "scene_color.png") as colors:
             assert (np.asarray(ids) == predict(load_network(run, checkpoint), image)).all()
             assert (np.asarray(colors) == color_image(np.asarray(ids), run.config()["data"]["classes"])).all()
+
+
+def test_no_map_replaces_a_map_or_an_image(seglab, run: Run, tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "b/1_color.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    before = (tmp_path / "a/1.png").read_bytes()
+    for names, out in ((("a/1.png",), "a"), (("a/1.png", "b/1.png"), "out"), (("a/1.png", "b/1_color.png"), "out")):
+        ended = seglab("predict", run.folder, *(tmp_path / n for n in names), "--out", tmp_path / out)
+        assert ended.code == 1 and "would replace" in ended.err
+    assert (tmp_path / "a/1.png").read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_progress_is_shown_in_a_terminal_only(seglab, run: Run, tmp_path: Path, monkeypatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "i.bmp")
+    command = ("predict", run.folder, tmp_path / "i.bmp", "--out", tmp_path)
+    assert seglab(*command).err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    ended = seglab(*command)
+    assert "maps:" in ended.err and str(tmp_path / "i.png") in ended.out
 
 
 def test_wrong_input_is_one_line(seglab, run: Run, tmp_path: Path) -> None:
@@ -65,11 +100,10 @@ def test_wrong_input_is_one_line(seglab, run: Run, tmp_path: Path) -> None:
         ("predict", tmp_path, tmp_path / "text.png"): "accepted is a run folder",
         ("predict", run.folder, tmp_path / "text.png"): "text.png: not a readable image",
     }.items():
-        code, _ = seglab(*arguments)
-        assert str(code).startswith("seglab: ") and message in str(code) and "\n" not in str(code)
+        code, _, errors = seglab(*arguments)
+        assert code == 1 and errors.startswith("seglab: ") and message in errors and errors.count("\n") == 1
     run.last_checkpoint.write_bytes(b"broken")
-    code, _ = seglab("predict", run.folder, tmp_path / "text.png")
-    assert "last.ckpt: not a readable checkpoint of this run" in str(code)
+    assert "last.ckpt: not a readable checkpoint" in seglab("predict", run.folder, tmp_path / "text.png").err
 
 
 def test_a_run_folder_from_elsewhere_runs_nothing(seglab, run: Run, tmp_path: Path) -> None:
@@ -80,17 +114,59 @@ def test_a_run_folder_from_elsewhere_runs_nothing(seglab, run: Run, tmp_path: Pa
             return Path.touch, (tmp_path / "ran",)
 
     run.last_checkpoint.write_bytes(pickle.dumps({"state_dict": Evil()}))
-    assert "not a readable checkpoint" in str(seglab("predict", run.folder, tmp_path / "i.png")[0])
+    assert "not a readable checkpoint" in seglab("predict", run.folder, tmp_path / "i.png").err
     config = run.config()
     config["model"] = {"_target_": "os.system", "command": f"touch {tmp_path / 'ran'}"}
     run.config_file.write_text(yaml.safe_dump(config))
-    assert "model._target_='os.system': accepted is a class or function of" in str(
-        seglab("predict", run.folder, tmp_path / "i.png")[0]
-    )
+    refused = seglab("predict", run.folder, tmp_path / "i.png").err
+    assert "model._target_='os.system': accepted is a class or function of" in refused
     assert not (tmp_path / "ran").exists()
 
 
-def test_help_has_an_example_each(seglab) -> None:
-    assert "example: seglab grid outputs/default" in seglab("grid", "--help")[1]
-    assert "example: seglab predict outputs/default/" in seglab("predict", "--help")[1]
-    assert seglab()[0] == 2
+def test_help_names_every_command_with_an_example_and_every_exit_code(seglab) -> None:
+    code, shown, _ = seglab("--help")
+    assert code == 0 and all(f"  {code:<4} {meaning}\n" in shown for code, meaning in cli.EXIT_CODES.items())
+    for name, command in cli.COMMANDS.items():
+        assert any(line.split() == [name, *command.help.split()] for line in shown.splitlines())
+        assert seglab(name, "--help").out.rstrip().endswith(f"example: {command.example}")
+        assert command.example.startswith(f"seglab {name} ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("grids",), ("grid",), ("grid", "a", "b"), ("predict", "r", "i", "--top")])
+def test_a_wrong_command_line(seglab, arguments: tuple[str, ...]) -> None:
+    ended = seglab(*arguments)
+    assert ended.code == 2 and ended.err.startswith("usage: seglab")
+
+
+def test_ends_a_shell_understands(seglab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = process("grid", run.folder.parent, stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (cli.CLOSED, "")
+
+    def slow(_) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setitem(cli.COMMANDS, "slow", cli.Command(slow, "takes long", "seglab slow now"))
+    assert seglab("slow") == (cli.INTERRUPTED, "", "seglab: stopped by Ctrl-C\n")
+    monkeypatch.setitem(cli.COMMANDS, "slow", cli.Command(lambda _: 3, "finds faults", "seglab slow now"))
+    assert seglab("slow").code == 3
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    words = {}
+    for line in ("seglab ", "seglab predict --ch", "seglab predict run image --checkpoint "):
+        asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+        asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "words")}
+        process(env={**os.environ, **asked})
+        words[line] = set((tmp_path / "words").read_text().split())
+    assert words.pop("seglab ") >= cli.COMMANDS.keys()
+    assert list(words.values()) == [{"--checkpoint"}, {"last", "best"}]
+
+
+def test_help_waits_for_no_library() -> None:
+    seen = "import sys, seglab.cli as c; c.parser(c.COMMANDS).format_help(); print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", seen], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ended.stderr.split()}
+    assert "argparse" in loaded and not loaded & {"torch", "numpy", "PIL", "yaml", "tqdm", "argcomplete", "jinja2"}

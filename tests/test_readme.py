@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import seglab.losses
+from seglab.cli import EXIT_CODES
 from seglab.runs import runs_of
 from tests.conftest import ROOT
 
@@ -41,3 +42,8 @@ def test_every_choice_is_named(group: str) -> None:
 def test_files_it_points_to_are_there() -> None:
     for path in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / path).exists()
+
+
+def test_every_exit_code_is_named() -> None:
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in README.replace("\\|", "|")

@@ -51,6 +51,8 @@ def assert_same_cell(a: Run, b: Run) -> None:
     assert curves(a) == curves(b)
     for name in (p.name for p in b.pictures.iterdir()):
         assert (a.pictures / name).read_bytes() == (b.pictures / name).read_bytes()
+    for path in (b.records.validation_file, b.records.calibration_file, *b.records.maps.iterdir()):
+        assert (a.folder / path.relative_to(b.folder)).read_bytes() == path.read_bytes()
     for results in (a.results(), b.results()):
         assert results["status"] == "done"
     times = ("train_seconds", "images_per_second")

@@ -36,7 +36,7 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
         from seglab.grid import finish, say_plan
-        from seglab.messages import command
+        from seglab.messages import command, telling_command
         from seglab.signals import asked_to_stop, stopping_softly
 
         assert self.hydra_context is not None and self.config is not None and self.launcher is not None
@@ -47,7 +47,7 @@ class GridSweeper(BasicSweeper):
         jobs = [row.arguments for row in rows if not row.done]
         launcher = str(self.config.hydra.launcher._target_)
         here = contextlib.nullcontext() if "Slurm" in launcher else stopping_softly("basic" not in launcher)
-        with here:
+        with here, telling_command():
             try:
                 returned = self.launcher.launch(jobs, initial_job_idx=0) if jobs else []
             except Exception as e:  # a process that died, say; what it left says how far it came

@@ -103,7 +103,7 @@ def _write(
 ) -> None:
     def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            return _resized(*reader.load(pair, classes), size)
+            return resized(*reader.load(pair, classes), size)
         except ValueError as e:
             return str(e)
 
@@ -140,7 +140,7 @@ def _few_at_a_time(pool: ThreadPoolExecutor, function, items: Sequence):
             futures.append(pool.submit(function, items[i + ahead]))
 
 
-def _resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+def resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
     """Image by area (anti-aliased), label by the nearest pixel centre, so that both keep their place."""
     if size is None or mask.shape == size:
         return image, mask

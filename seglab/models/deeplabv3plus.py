@@ -47,3 +47,6 @@ class DeepLabV3Plus(Network):
                 module[2] = PoolingBatchNorm(decoder_channels)
         load_encoder_weights(net.encoder, encoder_weights)
         super().__init__(rewritten(net), divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)
+
+    def bottleneck(self) -> nn.Module:
+        return self.net.get_submodule("decoder.aspp")

@@ -43,6 +43,20 @@ class Network(nn.Module):
         """The part that `start_epoch` freezes."""
         return self.net.get_submodule("encoder")
 
+    def bottleneck(self) -> nn.Module | None:
+        """The deepest part, which belongs to the encoder or the decoder; None where a model has none to tell apart."""
+        return None
+
+    def stages(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter once, by `encoder`, `bottleneck`, `decoder` and `head`."""
+        deepest = self.bottleneck()
+        found = {"bottleneck": list(deepest.parameters()) if deepest else []}
+        inside = {id(p) for p in found["bottleneck"]}
+        for name in ("encoder", "decoder", "segmentation_head"):
+            parameters = self.net.get_submodule(name).parameters()
+            found[name.removeprefix("segmentation_")] = [p for p in parameters if id(p) not in inside]
+        return {name: found[name] for name in ("encoder", "bottleneck", "decoder", "head")}
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[B,K,H,W]` of `image`, without softmax."""
         height, width = image.shape[-2:]

@@ -77,3 +77,6 @@ class UNet(Network):
         }
         net = nn.Sequential(OrderedDict(parts)).apply(he_initialise)
         super().__init__(net, divisor=2**depth)
+
+    def bottleneck(self) -> nn.Module:
+        return self.encoder.get_submodule("levels")[-1]  # type: ignore[index]

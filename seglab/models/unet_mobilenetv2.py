@@ -1,6 +1,7 @@
 """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) with a MobileNetV2 encoder, from smp."""
 
 import segmentation_models_pytorch as smp
+from torch import nn
 
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
@@ -14,3 +15,6 @@ class UNetMobileNetV2(Network):
         net = smp.Unet(ENCODER, encoder_weights=None, classes=num_classes)
         load_encoder_weights(net.encoder, encoder_weights)
         super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs)
+
+    def bottleneck(self) -> nn.Module:
+        return self.encoder.get_submodule("features")[14:]  # type: ignore[index]  # what smp calls stride 32

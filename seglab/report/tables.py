@@ -11,7 +11,7 @@ from typing import Any
 from seglab.runs import DONE, Run, runs_of, write_whole
 
 NOT_SETTINGS = (
-    *("epochs", "seed", "study", "output_dir", "score_train", "pictures", "picture_every"),
+    *("epochs", "seed", "study", "output_dir", "score_train", "pictures", "picture_every", "pr_curves"),
     *("names.", "data.root", "data.cache_dir", "data.num_workers"),
 )
 """Config keys, or their beginnings, in which the cells of one table may differ."""

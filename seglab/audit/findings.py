@@ -1,0 +1,198 @@
+"""What an audit found, in sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seglab.audit.fingerprint import Duplicate
+from seglab.audit.label_issues import Issue
+from seglab.audit.overlaps import SAME_GROUND, SAME_PIXELS, Overlap
+from seglab.audit.survey import Record
+
+TRAIN, VAL, UNKNOWN = "train", "val", "unknown"
+MOSTLY = DWARFS = 0.5
+"""A class with more than this share is said to dwarf the rest."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`level` is bad (stops training or spoils its score), care (know it), or good; `text` is a sentence or two."""
+
+    level: str
+    text: str
+
+
+def crosses(records: Sequence[Record], a: int, b: int) -> bool:
+    """Whether one image trains and the other validates."""
+    return {records[a].side, records[b].side} == {TRAIN, VAL}
+
+
+def class_shares(records: Sequence[Record], num_classes: int, side: str | None = None) -> np.ndarray:
+    """Share of each class `[K]` over all labelled pixels of a side, or of all; nan where there are none."""
+    counts = [r.counts for r in records if r.counts is not None and side in (None, r.side)]
+    total = np.sum(counts, 0, dtype=np.int64) if counts else np.zeros(num_classes, np.int64)
+    return total / total.sum() if total.sum() else np.full(num_classes, np.nan)
+
+
+def leaked_share(records: Sequence[Record], found: Sequence[Overlap]) -> float:
+    """Share of the validation pixels that training images show, too."""
+    seen: dict[int, np.ndarray] = {}
+    for o in found:
+        if crosses(records, o.a, o.b):
+            first = records[o.a].side == VAL
+            i, x, y = (o.a, max(0, -o.dx), max(0, -o.dy)) if first else (o.b, max(0, o.dx), max(0, o.dy))
+            width, height = records[i].size or (0, 0)
+            seen.setdefault(i, np.zeros((height, width), bool))[y : y + o.height, x : x + o.width] = True
+    total = sum(r.size[0] * r.size[1] for r in records if r.side == VAL and r.size)
+    return sum(int(m.sum()) for m in seen.values()) / total if total else 0.0
+
+
+def findings(
+    records: Sequence[Record],
+    classes: Sequence[str],
+    faults: Sequence[str],
+    duplicates: Sequence[Duplicate],
+    found: Sequence[Overlap],
+    ceiling: Mapping[str, Any],
+    issues: Sequence[Issue] = (),
+) -> list[Finding]:
+    """Everything worth saying, the worst first."""
+    out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes)]
+    out += _copies(records, duplicates, found) + _ceiling(ceiling) + _contradictions(records, issues)
+    order = {"bad": 0, "care": 1, "good": 2}
+    return sorted(out, key=lambda f: order[f.level])
+
+
+def _faults(faults: Sequence[str]) -> list[Finding]:
+    if not faults:
+        text = "Every file can be read, every image has its label, and every label holds only classes."
+        return [Finding("good", text)]
+    count = plural(len(faults), "fault")
+    return [Finding("bad", f"{count} that train.py refuses with these settings: {faults[0]}{_more(faults)}")]
+
+
+def _more(items: Sequence[Any]) -> str:
+    return f" (and {len(items) - 1} more, listed below)" if len(items) > 1 else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def quoted(name: str) -> str:
+    """A class name in a sentence."""
+    return f"“{name}”"
+
+
+def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
+    if all(r.side == UNKNOWN for r in records):
+        return []
+    alike: list[Overlap | Duplicate] = [*found, *duplicates]
+    pairs = {(o.a, o.b) for o in alike if crosses(records, o.a, o.b)}
+    if not pairs:
+        return [Finding("good", "No picture and no ground was found on both sides of the split.")]
+    a, b = min(pairs)
+    example = f"for example {records[a].pair.name} ({records[a].side}) and {records[b].pair.name} ({records[b].side})"
+    share = leaked_share(records, found)
+    return [
+        Finding(
+            "bad",
+            f"The split leaks: {plural(len(pairs), 'pair')} of images show the same on both sides, {example}. "
+            f"{share:.1%} of the validation pixels lie on ground that also trains, so scores there are too good. "
+            "Give such images one scene in scenes.csv, or choose data.val_scenes.",
+        )
+    ]
+
+
+def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
+    overall = class_shares(records, len(classes))
+    out = [_missing(records, classes, side, overall) for side in (None, TRAIN, VAL)]
+    out.append(_dwarfing(classes, overall))
+    unlabelled = sum(r.void for r in records)
+    if unlabelled:
+        share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
+        known = f" ({share:.1%})" if share >= 0.001 else ""
+        out.append(Finding("care", f"{unlabelled:,} pixels{known} have no label: they neither train nor count."))
+    return [finding for finding in out if finding]
+
+
+def _missing(
+    records: Sequence[Record], classes: Sequence[str], side: str | None, overall: np.ndarray
+) -> Finding | None:
+    """Classes that a side lacks; those that all images lack are said once, for all."""
+    share = class_shares(records, len(classes), side)
+    lacking = [c for c, s, every in zip(classes, share, overall, strict=True) if s == 0 and (side is None or every > 0)]
+    if not lacking:
+        return None
+    where, so = {
+        None: ("", "a network cannot learn it from these labels"),
+        TRAIN: (" among the training images", "it cannot be learnt from this split"),
+        VAL: (" among the validation images", "its IoU cannot be measured on this split"),
+    }[side]
+    return Finding("bad", f"No pixel of {' or of '.join(map(quoted, lacking))}{where}: {so}.")
+
+
+def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
+    if not overall.max() > DWARFS:
+        return None
+    first, second = np.argsort(-overall, kind="stable")[:2]
+    share, constant = overall[first], overall[first] / (overall > 0).sum()
+    ratio = f", {share / overall[second]:.1f} times as much as {quoted(classes[second])}" if overall[second] else ""
+    return Finding(
+        "care",
+        f"{quoted(classes[first])} dwarfs the rest: it covers {share:.1%} of the labelled pixels{ratio}. A map of "
+        f"nothing else has {share:.1%} of its pixels right and an mIoU of {constant:.3f}: judge by the IoU of each "
+        "class, not by accuracy.",
+    )
+
+
+def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Sequence[Overlap]) -> list[Finding]:
+    def example(pairs: Sequence[Duplicate | Overlap]) -> str:
+        return f"{records[pairs[0].a].pair.name} and {records[pairs[0].b].pair.name}{_more(pairs)}."
+
+    out, whole = [], {(d.a, d.b) for d in duplicates}
+    if duplicates:
+        exact = sum(d.identical for d in duplicates)
+        text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
+        out.append(Finding("care", f"{text}: {example(duplicates)}"))
+    for kind, what in ((SAME_PIXELS, "cuts of the same picture"), (SAME_GROUND, "the same ground at another time")):
+        chosen = [o for o in found if o.kind == kind and (o.a, o.b) not in whole]
+        if chosen:
+            text = f"{plural(len(chosen), 'pair')} of images show {what}, {sum(o.pixels for o in chosen):,} pixels"
+            out.append(Finding("care", f"{text}: {example(chosen)}"))
+    return out
+
+
+def _contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
+    """What a run says to the labels, in the order of its issues."""
+    out = []
+    wrong = [records[i.index].pair.name for i in issues if i.disagreeing > MOSTLY]
+    if wrong:
+        text = f"{plural(len(wrong), 'label')} of which the run contradicts most pixels"
+        out.append(Finding("care", f"{text}: {_some(wrong)}."))
+    moved = [f"{records[i.index].pair.name} ({i.shift[0]:+d}, {i.shift[1]:+d})" for i in issues if i.gain]
+    if moved:
+        text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down)"
+        out.append(Finding("care", f"{text}: {_some(moved)}."))
+    return out
+
+
+def _some(items: Sequence[str], shown: int = 6) -> str:
+    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
+
+
+def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
+    if ceiling["miou"] is None:
+        return []
+    low, worst = min((v, c) for c, v in ceiling["iou"].items() if v is not None)
+    return [
+        Finding(
+            "care",
+            f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
+            f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst)} only {low:.2f}). "
+            "A map that scores much higher against one of them has learnt its habits, not the ground.",
+        )
+    ]

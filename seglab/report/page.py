@@ -1,0 +1,173 @@
+"""A study -> report.html: everything a reader asks of it on one page that needs nothing else."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from seglab.report.charts import reliability
+from seglab.report.comparison import Comparison, Group, compare
+from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
+from seglab.report.settings import ceiling, commands, differences, environments, unfinished
+from seglab.report.study import Entry, Table, colors_of, read_study
+from seglab.report.symptoms import symptoms
+from seglab.report.wall import MOST_BYTES, Wall, build_wall
+from seglab.runs import write_whole
+from seglab.statistics import DRAWS
+
+if TYPE_CHECKING:
+    from seglab.data import SegmentationData
+
+FILE = "report.html"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Field:
+    """A place of the heat map: `group` is None where the study has no such cell."""
+
+    group: Group | None
+    heat: int
+    mark: str
+
+
+@dataclass
+class Section:
+    """All that the page says of one table."""
+
+    table: Table
+    comparison: Comparison
+    epochs: list[int]
+    grid: list[tuple[str, list[Field]]]
+    low: float
+    high: float
+    majority: float | None
+    per_class: list[tuple[Group, list[float | None]]]
+    confusions: list[tuple[Entry, np.ndarray]]
+    shares: list[tuple[str, list[float]]]
+    calibrations: list[tuple[Entry, Chart, float]]
+    wall: Wall
+    overlaid: list[Chart]
+    each: list[tuple[Chart, str]]
+    symptoms: list[str]
+    unfinished: list[tuple[str, str, str]]
+    trained: int
+
+
+def write_report(
+    study: Path, out: Path | None = None, audit: Path | None = None, data: "SegmentationData | None" = None
+) -> Path:
+    """Writes the report of a study and returns its path.
+
+    Raises FileNotFoundError where there is no run, and ValueError for a run folder or an audit that can't be read.
+    """
+    tables = read_study(study)
+    if not tables:
+        raise FileNotFoundError(f"{study}: no run folder in it; accepted is a folder such as outputs/default")
+    path = out or study / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page(study, tables, ceiling(study, audit), data))
+    return path
+
+
+def update(study: Path, data: "SegmentationData | None" = None) -> Path | None:
+    """Writes the report while or after a training, which no failure of it may end: one line says why there is none."""
+    try:
+        return write_report(study, data=data)
+    except Exception as e:
+        log.warning("%s could not be written: %s", study / FILE, f"{type(e).__name__}: {e}".splitlines()[0])
+        return None
+
+
+def page(study: Path, tables: Sequence[Table], limit: dict[str, Any] | None, data: "SegmentationData | None") -> str:
+    """The page as HTML."""
+    from seglab.page import render
+
+    entries = [e for t in tables for e in t.entries]
+    return render(
+        "report.html.j2",
+        name=study.resolve().name,
+        sections=[_section(t, limit, data, MOST_BYTES // len(tables)) for t in tables],
+        entries=entries,
+        done=[e for e in entries if e.done],
+        limit=limit,
+        problems=[p for e in entries for p in e.problems],
+        differences=differences(entries),
+        environments=environments(entries),
+        commands=commands(entries),
+        most_trainings=MOST_TRAININGS,
+        draws=DRAWS,
+        folder=str(study),
+    )
+
+
+def _section(table: Table, limit: dict[str, Any] | None, data: "SegmentationData | None", most_bytes: int) -> Section:
+    found = compare(table)
+    majority = next((e.cell.results.get("majority_miou") for e in table.done), None)
+    scores = [g.mean.value for g in found.groups if g.mean]
+    top = limit["miou"] if limit and limit.get("miou") else 0.0
+    low, high = min([*scores, majority or 1.0], default=0.0), max([*scores, top], default=1.0)
+    return Section(
+        table, found, *_grid(found, low, high), low, high, majority, _per_class(found, table),
+        [(e, e.validation.confusion.sum(0)) for e in table.compared if e.validation],
+        _shares(table), _calibrations(table), build_wall(table, data, most_bytes), overlaid(table), of_each(table),
+        symptoms(table), unfinished(table), len(trainings(table)),
+    )  # fmt: skip
+
+
+def _grid(found: Comparison, low: float, high: float) -> tuple[list[int], list[tuple[str, list[Field]]]]:
+    by_place = {(g.loss, g.epochs): g for g in found.groups}
+    epochs, losses = sorted({g.epochs for g in found.groups}), dict.fromkeys(g.loss for g in found.groups)
+    ties = {(r.group.loss, r.group.epochs) for r in found.ties}
+    best = (found.best.loss, found.best.epochs) if found.best else None
+
+    def place(loss: str, count: int) -> Field:
+        group = by_place.get((loss, count))
+        mean = group.mean if group else None
+        heat = round(100 * (mean.value - low) / (high - low)) if mean and high > low else 0
+        mark = "best" if (loss, count) == best else "tie" if (loss, count) in ties else ""
+        return Field(group, heat, mark)
+
+    return epochs, [(loss, [place(loss, e) for e in epochs]) for loss in losses]
+
+
+def _per_class(found: Comparison, table: Table) -> list[tuple[Group, list[float | None]]]:
+    out = []
+    for group in (g for g in found.groups if g.done):
+        values = [[e.cell.val.get(f"iou.{c}") for e in group.done] for c in table.classes]
+        known = [[v for v in each if v is not None] for each in values]
+        out.append((group, [float(np.mean(k)) if k else None for k in known]))
+    return sorted(out, key=lambda row: -(row[0].mean.value if row[0].mean else 0))
+
+
+def _shares(table: Table) -> list[tuple[str, list[float]]]:
+    """Each class's share of the labelled pixels: in the labels, and in the map of every cell."""
+    found = [(e, e.validation.confusion.sum(0)) for e in table.compared if e.validation]
+    rows = [("labels", found[0][1].sum(1))] if found else []
+    rows += [(e.name, counts.sum(0)) for e, counts in found]
+    return [(name, (n / max(1, n.sum())).tolist()) for name, n in rows]
+
+
+def _calibrations(table: Table) -> list[tuple[Entry, Chart, float]]:
+    """Reliability diagram and expected calibration error of each cell."""
+    out, colors = [], colors_of(table.entries)
+    for e in table.done:
+        bins = e.calibration
+        if bins is None or not bins[:, 0].sum():
+            continue
+        used = bins[bins[:, 0] > 0]
+        n, right, confidence = used[:, 0] / used[:, 0].sum(), used[:, 1] / used[:, 0], used[:, 2] / used[:, 0]
+        rows = list(zip(n.tolist(), right.tolist(), confidence.tolist(), strict=True))
+        drawing: Markup = reliability(f"reliability of {e.name}", rows, colors[e.cell.loss])
+        out.append((e, Chart(e.name, drawing, []), expected_calibration_error(bins)))
+    return out
+
+
+def expected_calibration_error(bins: np.ndarray) -> float:
+    """Mean of |share right - mean confidence| over bins `[bins,3]`, weighed by their pixels (Guo et al. 2017)."""
+    pixels, right, confidence = bins.T
+    return float(np.abs(right - confidence).sum() / pixels.sum())

@@ -1,0 +1,95 @@
+"""In what the cells differ, where they ran, what was typed, and which cells are missing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from seglab.report.study import Entry, Table, cell_name
+from seglab.report.tables import flat
+from seglab.runs import DONE
+
+OF_NO_CELL = ("output_dir", "marks")
+"""Config keys that say nothing about a cell."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Keys whose values differ, each cell's values of them, and what all cells have in common."""
+
+    keys: list[str]
+    rows: list[tuple[str, list[str]]]
+    common: list[tuple[str, str]]
+
+
+def differences(entries: Sequence[Entry]) -> Differences:
+    """Configs as their differences; a key that a cell lacks is a dash."""
+    configs = [{k: v for k, v in flat(e.config).items() if k not in OF_NO_CELL} for e in entries]
+    keys = list(dict.fromkeys(k for c in configs for k in c))
+    differs = [k for k in keys if any(k not in c or c[k] != configs[0][k] for c in configs)]
+    rows = [(e.cell.folder, [_text(c, k) for k in differs]) for e, c in zip(entries, configs, strict=True)]
+    common = [(k, _text(configs[0], k)) for k in keys if k not in differs] if configs else []
+    return Differences(differs, rows, common)
+
+
+def _text(config: dict[str, Any], key: str) -> str:
+    if key not in config:
+        return "–"  # noqa: RUF001
+    value = config[key]
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Each fact of where the cells ran, with its values and how many cells have them."""
+    facts: dict[str, dict[str, int]] = {}
+    for e in entries:
+        try:
+            found = flat(e.run.environment())
+        except (OSError, ValueError):
+            continue
+        for key, value in found.items():
+            counts = facts.setdefault(str(key), {})
+            counts[str(value)] = counts.get(str(value), 0) + 1
+    return [(key, sorted(values.items())) for key, values in facts.items()]
+
+
+def commands(entries: Sequence[Entry]) -> list[str]:
+    """What was typed to train these cells, each once."""
+    return list(dict.fromkeys(c for c in (e.run.command() for e in entries) if c))
+
+
+def unfinished(table: Table) -> list[tuple[str, str, str]]:
+    """Name, state and reason of every cell without a score, and of every one that the grid lacks."""
+    out = [
+        (e.name, e.cell.status if e.cell.status != DONE else "no score", str(e.cell.results.get("reason", "")))
+        for e in table.entries
+        if not e.done
+    ]
+    cells = [e.cell for e in table.entries]
+    there = {(c.loss, c.epochs, c.seed) for c in cells}
+    axes = ([getattr(c, axis) for c in cells] for axis in ("loss", "epochs", "seed"))
+    for loss, epochs, seed in product(*(dict.fromkeys(sorted(a)) for a in axes)):
+        if (loss, epochs, seed) not in there:
+            name = cell_name(loss, epochs, seed, len({c.seed for c in cells}))
+            out.append((name, "missing", "not trained in this study"))
+    return out
+
+
+def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
+    """The labellers' agreement that an audit measured: `miou`, `iou`, `agreement`, `pixels`; None where there is none.
+
+    Raises ValueError for a file that is no such record, FileNotFoundError if `audit` was asked for and has none.
+    """
+    path = (audit or study / "audit") / "ceiling.json"
+    if not path.is_file():
+        if audit:
+            raise FileNotFoundError(f"{path}: no such file; `seglab audit` writes it where two labellings share ground")
+        return None
+    found = json.loads(path.read_text())
+    whole = isinstance(found, dict) and isinstance(found.get("iou"), dict)
+    numbers = [*(found.get(k) for k in ("miou", "agreement", "pixels")), *found["iou"].values()] if whole else ["none"]
+    if not all(isinstance(v, int | float) or v is None for v in numbers):
+        raise ValueError(f"{path}: expected miou and iou by class")
+    return found

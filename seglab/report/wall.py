@@ -1,0 +1,216 @@
+"""The wall: validation samples in rows, input | label | each cell's map, and behind each map its errors."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from seglab.labels import VOID, rgb
+from seglab.page import picture
+from seglab.pictures import RIGHT, WRONG, panel_parts
+from seglab.records import RecordError
+from seglab.report.study import Entry, Table
+from seglab.statistics import miou
+
+if TYPE_CHECKING:
+    from seglab.data import SegmentationData
+
+WORST, DISAGREEING = 6, 6
+"""Samples of each kind, besides the fixed ones."""
+
+MOST_COLUMNS = 12
+"""Cells side by side; of more, each loss and seed is shown after its longest training."""
+
+WIDTH = 256
+"""Pixels to which wider samples are shrunk."""
+
+MOST_BYTES = 9_000_000
+"""Of all pictures of a page: it should stay below 15 MB, and one can mail it."""
+
+Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
+"""Name -> image `uint8 [H,W,3]` and index map `uint8 [H,W]`, or None."""
+
+
+@dataclass
+class Tile:
+    """A cell's map of one sample, its errors, and the mIoU on this image."""
+
+    cell: str
+    map: str
+    error: str
+    miou: float
+
+
+@dataclass
+class Row:
+    """One sample: why it is shown, its pictures (empty where the data is not at hand), and a tile for each cell."""
+
+    name: str
+    scene: str
+    kinds: list[str]
+    image: str
+    label: str
+    tiles: list[Tile]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its pictures."""
+        return len(self.image) + len(self.label) + sum(len(t.map) + len(t.error) for t in self.tiles)
+
+
+@dataclass
+class Wall:
+    """Rows of one table, and in words what is not shown and why."""
+
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    across: int = 6
+    """Maps side by side on a wide screen: whole losses, where those have few enough cells."""
+
+
+def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes: int = MOST_BYTES) -> Wall:
+    """The wall of a table; `data` is what a training has open, else the config's own is looked for."""
+    wall, shown = Wall(), columns(table.compared)
+    if not shown:
+        return Wall([], ["No finished cell has kept its maps yet."])
+    if len(shown) < len(table.compared):
+        wall.notes.append(
+            f"{len(shown)} of {len(table.compared)} cells: each loss and seed after its longest training."
+        )
+    each = max(sum(e.cell.loss == s.cell.loss for e in shown) for s in shown)
+    wall.across = each * (6 // each) if each <= 6 else 6
+    look = _looking(table, data, wall.notes)
+    spent, kinds = 0, choose(shown)
+    for name, why in kinds.items():
+        try:
+            row = _row(shown, name, why, look, table.classes)
+        except RecordError as e:
+            wall.notes.append(f"{name} is left out: {e}")
+            continue
+        spent += row.bytes
+        if spent > most_bytes:
+            wall.notes.append(f"{len(kinds) - len(wall.rows)} more samples are left out, to keep the page small.")
+            break
+        wall.rows.append(row)
+    lost = [r.name for r in wall.rows if not r.image]
+    if lost:
+        wall.notes.append(
+            f"The images and labels of {len(lost)} samples are not at hand, so their errors are not shown."
+        )
+    return wall
+
+
+def columns(entries: Sequence[Entry]) -> list[Entry]:
+    """The cells of the wall: all, or of too many each loss and seed after its longest training."""
+    if len(entries) <= MOST_COLUMNS:
+        return list(entries)
+    longest = {(e.cell.loss, e.cell.seed): e for e in sorted(entries, key=lambda e: e.cell.epochs)}
+    return sorted(longest.values(), key=lambda e: (e.cell.loss, e.cell.seed))[:MOST_COLUMNS]
+
+
+def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Names -> why each is shown: the `fixed` samples, the `worst` and those on which the cells `disagree` most."""
+    assert entries[0].validation
+    names = entries[0].validation.names
+    scores = np.stack([miou(e.validation.confusion) for e in entries if e.validation])  # [cells,N]
+    count = min(int(entries[0].config.get("pictures", 4)), len(names))
+    kinds: dict[str, list[str]] = {}
+    for i in np.linspace(0, len(names) - 1, count).round().astype(int):  # as SegmentationData.picture_indices
+        kinds.setdefault(names[i], []).append("fixed")
+    for i in np.argsort(np.nan_to_num(scores.mean(0), nan=1.0), kind="stable")[:WORST]:
+        kinds.setdefault(names[i], []).append("worst")
+    if len(entries) > 1:
+        spread = np.nan_to_num(scores.max(0) - scores.min(0))
+        likely = [names[i] for i in np.argsort(-spread, kind="stable")[: 5 * DISAGREEING]]
+        for name in sorted(likely, key=lambda n: -disagreement(entries, n))[:DISAGREEING]:
+            kinds.setdefault(name, []).append("disagree")
+    return kinds
+
+
+def disagreement(entries: Iterable[Entry], name: str) -> float:
+    """Share of the pixels of an image on which not all maps say the same."""
+    try:
+        maps = [m for m in (e.run.records.map(name) for e in entries) if m is not None]
+    except RecordError:
+        return 0.0
+    if len({m.shape for m in maps}) != 1:
+        return 0.0
+    return float((np.stack(maps) != maps[0]).any(0).mean())
+
+
+def _row(entries: Sequence[Entry], name: str, kinds: list[str], look: Look, classes: Mapping[str, str]) -> Row:
+    assert entries[0].validation
+    at = entries[0].validation.names.index(name)
+    colors = [*classes.values(), "#000000"]
+    maps = [e.run.records.map(name) for e in entries]
+    found = look(name)
+    if found is None or any(m is not None and m.shape != found[1].shape for m in maps):
+        found = None
+    tiles = []
+    for e, prediction in zip(entries, maps, strict=True):
+        assert e.validation
+        score = float(miou(e.validation.confusion[at]))
+        if prediction is None or prediction.max(initial=0) >= len(classes):
+            raise RecordError(f"{e.cell.folder} has no map of it that could be shown")
+        error = flat_picture(_errors(found[1], prediction), [RIGHT, WRONG, "#000000"]) if found else ""
+        tiles.append(Tile(e.name, flat_picture(prediction, colors), error, score))
+    image = picture(found[0], WIDTH, quality=75) if found else ""
+    label = flat_picture(np.minimum(found[1], len(classes)), colors) if found else ""
+    return Row(name, entries[0].validation.scenes[at], kinds, image, label, tiles)
+
+
+def _errors(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    return np.where(mask == VOID, 2, mask != prediction).astype(np.uint8)
+
+
+def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
+    """A `data:` URI of ids `uint8 [H,W]`, a colour each: a PNG of few bits, ten times as fast as lossless WebP."""
+    made = Image.fromarray(ids)
+    if made.width > WIDTH:
+        made = made.resize((WIDTH, max(1, round(made.height * WIDTH / made.width))), Image.Resampling.NEAREST)
+    made.putpalette([part for color in colors for part in rgb(color)])
+    out = io.BytesIO()
+    made.save(out, "PNG", bits=max(1, (len(colors) - 1).bit_length()) if len(colors) <= 16 else 8)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) -> Look:
+    """Looks into the data if it is that of the runs, else into the panels that the runs keep."""
+    from seglab.build import build_data
+
+    entry = table.compared[0]
+    try:
+        cache = (data or build_data(entry.config)).cache
+    except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
+        notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
+        return lambda name: _from_panel(entry, name)
+    place = {name: i for i, name in enumerate(cache.names)}
+
+    def look(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        found = cache[place[name]] if name in place else None
+        return found if found and _is_that_of(entry, name, found[1]) else _from_panel(entry, name)
+
+    return look
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+
+
+def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
+    """Whether a label gives the counts that the run kept of this image: the data may have changed since."""
+    prediction, kept = entry.run.records.map(name), entry.validation
+    if prediction is None or kept is None or prediction.shape != mask.shape:
+        return False
+    k, valid = len(entry.classes), mask != VOID
+    pairs = mask[valid].astype(int) * k + prediction[valid]
+    return bool((np.bincount(pairs, minlength=k * k) == kept.confusion[kept.names.index(name)].ravel()).all())
+
+
+def _from_panel(entry: Entry, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    path, prediction = entry.run.pictures / f"{name}.png", entry.run.records.map(name)
+    return panel_parts(path, prediction.shape, entry.classes) if prediction is not None and path.is_file() else None

@@ -1,0 +1,132 @@
+"""What a cell leaves for reports is what it was scored by, however it came about."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seglab.evidence import confidence_histogram, confusion_each, probability_histogram
+from seglab.labels import VOID
+from seglab.metrics import confusion_matrix, scores
+from seglab.records import CALIBRATION_BINS, PROBABILITY_BINS, RecordError, Records
+from seglab.runs import Run, runs_of
+from tests.test_resume import cells
+
+
+def assert_counts_are_the_score(run: Run) -> None:
+    """The images' counts add up to the cell's own scores, and are those of its maps."""
+    found, results = run.records.validation(), run.results()
+    assert found is not None
+    total = scores(torch.from_numpy(found.confusion.sum(0)), list(results["val"]["iou"]))
+    assert total["miou"] == results["val"]["miou"] and total["accuracy"] == results["val"]["accuracy"]
+    assert {k: total[f"iou/{k}"] for k in results["val"]["iou"]} == results["val"]["iou"]
+    root = Path(run.config()["data"]["root"])
+    for name, counts in zip(found.names, found.confusion, strict=True):
+        label = torch.from_numpy(np.asarray(Image.open(root / "label" / f"{name}.png")).copy())
+        prediction = run.records.map(name)
+        assert prediction is not None and prediction.dtype == np.uint8
+        assert (confusion_matrix(torch.from_numpy(prediction.copy()), label, 4).numpy() == counts).all()
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_counts_of_a_shared_grid_add_up_to_the_scores(train, tmp_path: Path, precision: str) -> None:
+    assert train("-m", "epochs=1,3", f"precision={precision}", "pr_curves=true")[0] == ""
+    runs = list(runs_of(tmp_path / "default"))
+    assert len(runs) == 2
+    for run in runs:
+        assert_counts_are_the_score(run)
+        validation, calibration, curves = (
+            run.records.validation(),
+            run.records.calibration(),
+            run.records.probabilities(),
+        )
+        assert validation is not None and calibration is not None and curves is not None
+        pixels = validation.confusion.sum()
+        assert calibration[:, 0].sum() == pixels
+        assert calibration[:, 1].sum() == validation.confusion.sum(0).trace()
+        assert (curves.sum((1, 2)) == pixels).all()
+        assert (curves[:, :, 1].sum(1) == validation.confusion.sum((0, 2))).all()
+        assert all(
+            scene and int(name) // 2 == int(scene)
+            for name, scene in zip(validation.names, validation.scenes, strict=True)
+        )
+
+
+def test_a_resumed_cell_leaves_the_same_bytes(train, tmp_path: Path) -> None:
+    assert train("epochs=3", f"output_dir={tmp_path}/once")[0] == ""
+    assert train("epochs=1", f"output_dir={tmp_path}/twice")[0] == ""
+    assert train("epochs=3", f"output_dir={tmp_path}/twice")[0] == ""
+    (once,) = cells(tmp_path / "once" / "default").values()
+    twice = cells(tmp_path / "twice" / "default")[once.folder.name]
+    files = sorted(p.relative_to(once.folder) for p in once.folder.rglob("*") if p.suffix in (".png", ".csv"))
+    assert {"validation.csv", "calibration.csv"} <= {p.name for p in files} and any(
+        p.parent.name == "maps" for p in files
+    )
+    for path in files:
+        if path.name != "times.csv":
+            assert (once.folder / path).read_bytes() == (twice.folder / path).read_bytes(), path
+
+
+def test_a_cell_killed_before_its_results_gets_its_evidence(train, tmp_path: Path) -> None:
+    assert train("epochs=2")[0] == ""
+    (run,) = cells(tmp_path / "default").values()
+    kept = run.records.validation_file.read_bytes()
+    for path in (run.results_file, run.records.validation_file, *run.records.maps.iterdir()):
+        path.unlink()
+    assert train("epochs=2")[0] == ""
+    assert run.records.validation_file.read_bytes() == kept
+    assert_counts_are_the_score(run)
+
+
+def test_counts_of_each_image_without_void() -> None:
+    mask = torch.tensor([[[0, 1, VOID]], [[1, 1, 0]]], dtype=torch.uint8)
+    prediction = torch.tensor([[[0, 0, 1]], [[1, 0, 0]]])
+    assert confusion_each(prediction, mask, 2).tolist() == [[[1, 0], [1, 0]], [[1, 0], [1, 1]]]
+
+
+def test_histograms_against_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(2, 3, 5, 4, generator=generator).softmax(1)
+    p[0, :, 0, 0] = torch.tensor([0.0, 1.0, 0.0])  # both ends have a bin
+    mask = torch.randint(0, 3, (2, 5, 4), generator=generator, dtype=torch.uint8)
+    mask[1, 2] = VOID
+    confidence, curve = np.zeros((CALIBRATION_BINS, 3)), np.zeros((3, PROBABILITY_BINS, 2), int)
+    for b, y, x in np.ndindex(2, 5, 4):
+        if (true := int(mask[b, y, x])) == VOID:
+            continue
+        at = p[b, :, y, x].tolist()
+        best = int(np.argmax(at))
+        confidence[min(int(at[best] * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += [1, best == true, at[best]]
+        for k in range(3):
+            curve[k, min(int(at[k] * PROBABILITY_BINS), PROBABILITY_BINS - 1), int(k == true)] += 1
+    assert np.allclose(confidence_histogram(p, p.max(1).indices, mask).numpy(), confidence)
+    assert (probability_histogram(p, mask).numpy() == curve).all()
+
+
+def test_records_come_back_and_strange_ones_are_refused(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    assert records.validation() is None and records.calibration() is None and records.probabilities() is None
+    rows = [('a "quoted", name', "s1", [1, 2, 3, 4]), ("b", "", [0, 0, 0, 9])]
+    records.write_validation(["x, y", "z"], rows)
+    found = records.validation()
+    assert found is not None and found.names == ['a "quoted", name', "b"] and found.scenes == ["s1", ""]
+    assert found.confusion.tolist() == [[[1, 2], [3, 4]], [[0, 0], [0, 9]]]
+    for name in ("../../escape", "/etc/passwd", "a/b", "x\0y"):
+        with pytest.raises(RecordError, match="no name of an image"):
+            records.map(name)
+    for text in (
+        "",
+        "name,scene,a\nx,y,-1\n",
+        "name,scene,a\nx,y,nan\n",
+        "name,scene,a,b\nx,y,1,1\n",
+        "name,scene,a\nx,y\n",
+    ):
+        records.validation_file.write_text(text)
+        with pytest.raises(RecordError, match=r"validation\.csv"):
+            records.validation()
+    records.maps.mkdir()
+    (records.maps / "x.png").write_bytes(b"no picture")
+    with pytest.raises(RecordError, match=r"x\.png"):
+        records.map("x")
