@@ -33,7 +33,9 @@ BOOKKEEPING = (
 
 
 def plain(cfg: "DictConfig | Mapping[str, Any]") -> dict[str, Any]:
-    """The resolved config as plain dictionaries and lists."""
+    """The resolved config as plain dictionaries and lists; those it is made of already are taken as they are."""
+    if isinstance(cfg, dict) and not any(OmegaConf.is_config(value) for value in cfg.values()):
+        return cfg
     return OmegaConf.to_container(OmegaConf.create(cfg), resolve=True)  # type: ignore[arg-type,return-value]
 
 
