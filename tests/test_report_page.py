@@ -184,7 +184,7 @@ def test_the_labellers_ceiling_is_drawn_in(study: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"seglab audit"):
         write_report(study, audit=tmp_path)
     (tmp_path / "ceiling.json").write_text('{"miou": null, "iou": null}')
-    assert "ceiling" not in text_of(write_report(study, audit=tmp_path))
+    assert "labellers' ceiling" not in text_of(write_report(study, audit=tmp_path))
     (tmp_path / "ceiling.json").write_text('{"miou": "<b>", "iou": {}}')
     with pytest.raises(ValueError, match="expected miou and iou by class"):
         write_report(study, audit=tmp_path)
