@@ -179,10 +179,12 @@ def test_the_labellers_ceiling_is_drawn_in(study: Path, tmp_path: Path) -> None:
     found = {"miou": 0.6543, "iou": {"ground": 0.9, "roof": 0.5, "tree": None}, "agreement": 0.896, "pixels": 2092860}
     (study / "audit" / "ceiling.json").write_text(json.dumps(found))
     text = text_of(write_report(study))
-    assert "The labellers' ceiling: 0.654" in text and "2 092 860 pixels, 89.6 % of them agree" in text
+    assert "The labellers' ceiling: 0.654" in text and "2 092 860 pixels, 89.6% of them agree" in text
     assert "the labellers' ceiling 0.654 0.900 0.500 –" in text  # noqa: RUF001
     with pytest.raises(FileNotFoundError, match=r"seglab audit"):
         write_report(study, audit=tmp_path)
+    (tmp_path / "ceiling.json").write_text('{"miou": null, "iou": null}')
+    assert "labellers' ceiling" not in text_of(write_report(study, audit=tmp_path))
     (tmp_path / "ceiling.json").write_text('{"miou": "<b>", "iou": {}}')
     with pytest.raises(ValueError, match="expected miou and iou by class"):
         write_report(study, audit=tmp_path)

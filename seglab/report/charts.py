@@ -107,7 +107,7 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float]], color: i
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
     parts.append(Markup(f'<polyline points="{path}" style="stroke:var(--s{color % SERIES})"/>'))
     for (a, b), (n, r, c) in zip(points, bins, strict=True):
-        told = f"confidence {c:.2f}: {r:.2f} right, {100 * n:.1f} % of the pixels"
+        told = f"confidence {c:.2f}: {r:.2f} right, {n:.1%} of the pixels"
         radius = 2 + 9 * math.sqrt(n)
         dot = f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}" style="fill:var(--s{color % SERIES})" opacity=".6">'
         parts.append(Markup(f"{dot}<title>{told}</title></circle>"))

@@ -205,7 +205,7 @@ def _sentence(best: Group, rivals: Sequence[Rival], basis: str) -> str:
         parts.append(f"Not distinguishable from it: {_listed(ties)}.")
     if lower:
         parts.append(f"Lower by more than chance explains: {_listed(lower)}.")
-    parts.append(f"Judged by a paired bootstrap over {basis}, at 5 % after Holm's correction for all pairs")
+    parts.append(f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for all pairs")
     return " ".join(parts) + ("; not distinguishable does not mean equal." if ties else ".")
 
 

@@ -88,6 +88,8 @@ def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
             raise FileNotFoundError(f"{path}: no such file; `seglab audit` writes it where two labellings share ground")
         return None
     found = json.loads(path.read_text())
+    if isinstance(found, dict) and found.get("miou", 0) is None:
+        return None  # the audit found no ground that was labelled twice
     whole = isinstance(found, dict) and isinstance(found.get("iou"), dict)
     numbers = [*(found.get(k) for k in ("miou", "agreement", "pixels")), *found["iou"].values()] if whole else ["none"]
     if not all(isinstance(v, int | float) or v is None for v in numbers):
