@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from seglab.data import SegmentationData
 from seglab.data.module import Tiles
 from seglab.labels import VOID
+from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.records import CALIBRATION_BINS, PROBABILITY_BINS, Records
 from seglab.task import class_map
@@ -61,17 +62,13 @@ def predictions(net: Network, data: SegmentationData, precision: str, device: An
     loader = DataLoader(
         Tiles(data.cache, indices), data.batch_size if same else 1, generator=torch.Generator().manual_seed(0)
     )
-    training = net.training
-    net.eval()
-    try:
-        for batch in loader:
-            on_device = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            ready = data.on_after_batch_transfer(on_device, 0)
-            with autocast(precision, device):
-                logits = net(ready["image"])
-            yield Batch(batch["name"], ready["mask"], logits, class_map(logits))
-    finally:
-        net.train(training)
+    net = for_inference(net)
+    for batch in loader:
+        on_device = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        ready = data.on_after_batch_transfer(on_device, 0)
+        with autocast(precision, device):
+            logits = net(ready["image"])
+        yield Batch(batch["name"], ready["mask"], logits, class_map(logits))
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:

@@ -11,13 +11,14 @@ from seglab.build import build_model
 from seglab.checkpoints import read, state_dict
 from seglab.data.folder import pixels
 from seglab.labels import color_image
+from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.runs import Run
 from seglab.task import predict
 
 
 def load_network(run: Run, checkpoint: str = "last") -> Network:
-    """The trained network of a run, in eval mode. Raises ValueError for a checkpoint that can't be read.
+    """The trained network of a run, ready for maps. Raises ValueError for a checkpoint that can't be read.
 
     A run folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
     """
@@ -32,7 +33,7 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
         net.load_state_dict({k[4:]: v for k, v in state_dict(path).items() if k.startswith("net.")})
     except RuntimeError as e:
         raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
-    return net.eval()
+    return for_inference(net)
 
 
 def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last") -> Iterator[Path]:

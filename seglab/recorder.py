@@ -13,6 +13,7 @@ from seglab.build import resolved_precision
 from seglab.cell import Cell
 from seglab.data import SegmentationData
 from seglab.gauges import Gauges
+from seglab.models.inference import for_inference
 from seglab.pictures import panel
 from seglab.report.page import update
 from seglab.signals import Interrupted, asked_to_stop, take_back
@@ -104,10 +105,10 @@ class Recorder(pl.Callback):
 
     def panels(self, task: SegmentationTask) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples, as the network sees them now."""
-        out = []
+        out, net = [], for_inference(task.net)
         for i in self.data.picture_indices(self.cell.config["pictures"]):
             image, mask = self.data.cache[i]
-            prediction = predict(task.net, image, task.device)
+            prediction = predict(net, image, task.device)
             out.append((self.data.cache.names[i], panel(image, mask, prediction, self.data.classes)))
         return out
 

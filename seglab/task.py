@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seglab.finite import LossWatch
 from seglab.metrics import confusion_matrix, majority_miou, scores
+from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.schedules import Constant
 
@@ -40,6 +41,7 @@ class SegmentationTask(pl.LightningModule):
         self.class_names, self.seed = class_names, seed
         self.tallies: dict[str, Tally] = {}
         self.watch = LossWatch()
+        self._for_maps: list[Network] = []  # a list, so that it is no part of the module and its checkpoints
 
     def forward(self, image: Tensor) -> Tensor:
         """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
@@ -47,7 +49,7 @@ class SegmentationTask(pl.LightningModule):
 
     def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
         """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite, in time or a bit later."""
-        logits = self.net(batch["image"])
+        logits = (self.net if stage == "train" else self._for_maps[0])(batch["image"])
         loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
         self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.strategy)
@@ -79,6 +81,7 @@ class SegmentationTask(pl.LightningModule):
         return self.step(batch, "train")[1]
 
     def on_validation_epoch_start(self) -> None:
+        self._for_maps = [for_inference(self.net)]
         for stage in self._scored_stages:
             self.tallies[stage] = Tally(len(self.class_names), self.device)
 
@@ -86,6 +89,9 @@ class SegmentationTask(pl.LightningModule):
         stage = self._scored_stages[dataloader_idx]
         logits, _ = self.step(batch, stage)
         self.tallies[stage].cm += confusion_matrix(class_map(logits), batch["mask"], len(self.class_names))
+
+    def on_validation_epoch_end(self) -> None:
+        self._for_maps = []
 
     @property
     def _scored_stages(self) -> list[str]:

@@ -95,7 +95,7 @@ def test_interleaving_needs_sizes_that_the_dilation_divides():
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(4, 4, 3, padding=2, dilation=2),  # not depthwise, and has a bias
+        nn.Conv2d(4, 4, 3, padding=2, dilation=2),  # not depthwise
         nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4, bias=False),
         nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
         nn.Conv2d(4, 4, 3, padding=1, dilation=2, groups=4, bias=False),

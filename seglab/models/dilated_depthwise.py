@@ -97,15 +97,16 @@ def interleaved(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 class DilatedDepthwise(nn.Conv2d):
-    """A depthwise `nn.Conv2d` without bias that keeps H and W, computed by `dilated_depthwise`."""
+    """A depthwise `nn.Conv2d` that keeps H and W, computed by `dilated_depthwise`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return dilated_depthwise(input, self.weight, self.dilation[0])
+        out = dilated_depthwise(input, self.weight, self.dilation[0])
+        return out if self.bias is None else out + self.bias[:, None, None]
 
     @classmethod
     def takes(cls, conv: nn.Module) -> bool:
         """Whether `conv` is one that this class computes."""
-        if not isinstance(conv, nn.Conv2d) or conv.groups != conv.in_channels or conv.bias is not None:
+        if not isinstance(conv, nn.Conv2d) or conv.groups != conv.in_channels:
             return False
         (dilation, *_), (size, *_) = conv.dilation, conv.kernel_size
         same = conv.dilation == (dilation, dilation) and conv.kernel_size == (size, size) and conv.stride == (1, 1)

@@ -1,0 +1,35 @@
+"""A trained network made ready for maps: every batch norm is part of the convolution before it."""
+
+import copy
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def for_inference(net: Net) -> Net:
+    """A copy of `net` in eval mode with the same logits: a batch norm that follows a convolution is folded into it.
+
+    It is no longer for training. float32 rounds the product of two scales once more: logits differ in the last bits.
+    """
+    out = copy.deepcopy(net).eval()
+    for module in list(out.modules()):
+        for (owner, name), (next_owner, next_name) in pairwise(layers_in_order(module)):
+            conv, norm = getattr(owner, name), getattr(next_owner, next_name)
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+                setattr(owner, name, fuse_conv_bn_eval(conv, norm))
+                setattr(next_owner, next_name, nn.Identity())
+    return out
+
+
+def layers_in_order(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Owner and name of each layer, as a Sequential and the Sequentials in it call them; nothing for other modules."""
+    if type(module).forward is not nn.Sequential.forward:
+        return
+    for name, layer in module.named_children():
+        inner = list(layers_in_order(layer))
+        yield from inner or [(module, name)]

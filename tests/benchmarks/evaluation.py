@@ -1,0 +1,27 @@
+"""The forward pass of validation and prediction at 1024²: the plain loop of the peer's parts against our path."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from seglab.build import build_model
+from seglab.environment import keep_freed_memory
+from seglab.models.inference import for_inference
+from tests.benchmarks.config import composed
+from tests.benchmarks.parts import batch
+from tests.benchmarks.timing import Row, milliseconds
+
+
+def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+    """Images per second, batch 1, to the class map; float32 on both sides where `auto` is no other precision."""
+    image, _ = batch(1024, 1)
+    theirs = peer.Segmenter("deeplabv3plus", "cross_entropy", 1e-3, False).net.eval()
+    net = for_inference(build_model(composed("model=deeplabv3plus")).eval())
+    last = image.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        plain = milliseconds(lambda: theirs(image).argmax(1), lambda: None, 5)[0]
+        keep_freed_memory()  # for the rest of the process, so after the peer's turn
+        mine = milliseconds(lambda: net(last).max(1).indices, lambda: None, 5)[0]
+    yield Row("evaluation forward, DeepLabV3+ 1024 x 1", 1e3 / plain, 1e3 / mine, "images/s", True)

@@ -1,0 +1,83 @@
+"""The whole grid, lovasz x (2, 5, 10) epochs, from the command line to the last score: the peer's script and ours."""
+
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from tests.benchmarks.timing import Row
+
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+EPOCHS = [2, 5, 10]
+IMAGES = 70
+"""So many that a fifth validates and the rest fills whole batches of 8: both then do the same number of steps."""
+
+
+def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+    """Seconds of the grid, plain; of one epoch, tuned; and the mean validation mIoU over seeds, with its spread."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "images"
+        names = linked(tiles, root)
+        theirs, ours = [], []
+        for seed in range(seeds):
+            runs = [(theirs, peer_grid), (ours, our_grid)]
+            for kept, run in runs if seed % 2 == 0 else reversed(runs):
+                kept.append(run(script, root, names, seed, EPOCHS, Path(folder) / f"{run.__name__}{seed}"))
+                print(f"  {run.__name__} seed {seed}: {kept[-1]}", file=sys.stderr, flush=True)
+        seconds = [statistics.median(s for s, _ in runs) for runs in (theirs, ours)]
+        yield Row(f"grid lovasz x {EPOCHS}, {seeds} seeds, peer plain", *seconds, "s")
+        for epochs in EPOCHS:
+            means = [statistics.mean(m[epochs] for _, m in runs) for runs in (theirs, ours)]
+            spread = [f"{statistics.stdev(m[epochs] for _, m in runs):.3f}" for runs in (theirs, ours) if seeds > 1]
+            yield Row(f"mIoU after {epochs} epochs (std {' and '.join(spread)})", *means, "", True)
+        tuned = peer_grid(script, root, names, 0, [1], Path(folder) / "tuned", "--tuned")
+        mine = our_grid(script, root, names, 0, [1], Path(folder) / "mine")
+        yield Row("one training of 1 epoch, peer tuned", tuned[0], mine[0], "s")
+
+
+def linked(tiles: Path, root: Path) -> list[str]:
+    """A folder of the first images of `tiles`, without scenes: the peer splits at random. Returns the file names."""
+    names = sorted(f.name for f in (tiles / "data").glob("*.png"))[:IMAGES]
+    for sub in ("data", "label"):
+        (root / sub).mkdir(parents=True)
+        for name in names:
+            (root / sub / name).symlink_to((tiles / sub / name).resolve())
+    return names
+
+
+def peer_grid(script: Path, root: Path, names: list[str], seed: int, epochs: list[int], out: Path, *options: str):
+    """Seconds of the peer's grid, and its validation mIoU after each number of epochs."""
+    command = [sys.executable, str(script), "--root", str(root), "--out", str(out), "--loss", "lovasz", "--seed"]
+    start = time.perf_counter()
+    said = _output([*command, str(seed), "--epochs", *map(str, epochs), *options])
+    seconds = time.perf_counter() - start
+    cells = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return seconds, {cell["epochs"]: cell["val_miou"] for cell in cells if "epochs" in cell}
+
+
+def our_grid(script: Path, root: Path, names: list[str], seed: int, epochs: list[int], out: Path):
+    """The same of ours: nothing cached, and the same images validate."""
+    validate = np.random.default_rng(0).permutation(len(names))[: len(names) // 5]
+    scenes = ",".join(f"'{Path(names[i]).stem}'" for i in validate)
+    command = [sys.executable, str(TRAIN), "-m", "loss=lovasz", f"seed={seed}", f"epochs={','.join(map(str, epochs))}"]
+    data = ["data=folder", f"data.root={root}", "data.size=224", f"data.val_scenes=[{scenes}]"]
+    start = time.perf_counter()
+    _output([*command, *data, f"data.cache_dir={out / 'cache'}", f"output_dir={out}", "study=grid"])
+    seconds = time.perf_counter() - start
+    with (out / "grid" / "grid.csv").open() as f:
+        return seconds, {int(row["epochs"]): float(row["miou"]) for row in csv.DictReader(f)}
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout

@@ -1,0 +1,52 @@
+"""The start of a job in a sweep: from its overrides to its first training step, once everything is imported."""
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+from seglab.row import train_row
+from seglab.task import SegmentationTask
+from tests.benchmarks.config import composed
+from tests.benchmarks.timing import Row
+
+
+class _Reached(Exception):
+    """The first step begins."""
+
+
+def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+    """Seconds, the median of three jobs after a first one."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = ["peer.py", "--root", str(tiles), "--out", folder, "--epochs", "1"]
+        with patch.object(peer.Segmenter, "training_step", _stop), patch.object(sys, "argv", argv):
+            theirs = [_seconds(peer.main) for _ in range(4)]
+        common = ["data=folder", f"data.root={tiles}", "data.size=224", f"data.cache_dir={folder}/cache", "epochs=1"]
+
+        def job(seed: int) -> None:
+            train_row(composed(*common, f"output_dir={folder}", f"seed={seed}"))
+
+        with patch.object(SegmentationTask, "training_step", _stop):
+            ours = [_seconds(lambda seed=seed: job(seed)) for seed in range(4)]
+    yield Row("start of a job to its first step", statistics.median(theirs[1:]), statistics.median(ours[1:]), "s")
+
+
+_at: list[float] = []
+
+
+def _stop(*_: object) -> None:
+    _at.append(time.perf_counter())
+    raise _Reached
+
+
+def _seconds(job) -> float:
+    _at.clear()
+    start = time.perf_counter()
+    with contextlib.suppress(_Reached):  # a row of ours takes it as a failed cell instead
+        job()
+    return _at[0] - start
