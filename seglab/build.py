@@ -56,7 +56,10 @@ def build_model(cfg: "DictConfig | Mapping[str, Any]") -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         net = _made("model", config, num_classes=len(config["data"]["classes"]))
-    return net.to(memory_format=torch.channels_last)  # batches come as NHWC bytes; 1.3 times faster on a CPU
+    accelerator = config["trainer"]["accelerator"]
+    full = resolved_precision(config["precision"], accelerator) == "32"
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    return net.lay_out(net.float32_layout if full and on_cpu else torch.channels_last)
 
 
 def build_loss(cfg: "DictConfig | Mapping[str, Any]") -> torch.nn.Module:

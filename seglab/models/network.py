@@ -23,6 +23,9 @@ class Network(nn.Module):
     `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides.
     """
 
+    float32_layout = torch.channels_last
+    """How float32 features lie in a CPU's memory: what trains fastest there. A GPU, and bfloat16, want channels_last."""
+
     scale: Tensor
     shift: Tensor
 
@@ -30,6 +33,7 @@ class Network(nn.Module):
         super().__init__()
         check_at_least("freeze_encoder_epochs", freeze_encoder_epochs, 0)
         self.net = net
+        self.layout = torch.channels_last
         self.divisor = divisor
         self.freeze_encoder_epochs = freeze_encoder_epochs
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -60,8 +64,13 @@ class Network(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[B,K,H,W]` of `image`, without softmax."""
         height, width = image.shape[-2:]
-        normalised = torch.addcmul(self.shift, image, self.scale)
+        normalised = torch.addcmul(self.shift, image, self.scale).contiguous(memory_format=self.layout)
         return self.net(self._padded(normalised))[..., :height, :width]
+
+    def lay_out(self, layout: torch.memory_format) -> Self:
+        """Itself, with weights and features in `layout`."""
+        self.layout = layout
+        return self.to(memory_format=layout)
 
     def start_epoch(self, epoch: int) -> None:
         """Freeze the encoder (weights and running statistics) while `epoch < freeze_encoder_epochs`, else free it."""

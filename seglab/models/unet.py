@@ -65,6 +65,9 @@ def he_initialise(module: nn.Module) -> None:
 class UNet(Network):
     """U-Net of `depth` halvings with `min_kernel_num * 2**level` channels."""
 
+    # oneDNN's weight gradient of a dense 3x3 convolution is 1.3 to 4 times slower in channels_last (AVX2, measured)
+    float32_layout = torch.contiguous_format
+
     def __init__(self, num_classes: int, min_kernel_num: int = 64, depth: int = 4, batch_norm: bool = True):
         check_at_least("num_classes", num_classes, 2)
         check_at_least("min_kernel_num", min_kernel_num, 1)
