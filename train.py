@@ -18,8 +18,8 @@ from seglab.signals import forget
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
     from seglab.build import named  # here, so that --help and a misspelt override do not wait for torch
+    from seglab.job import job
     from seglab.processes import in_a_fresh_process, together
-    from seglab.row import train_row
 
     speak()  # also in a launcher's process
     hydra_config = HydraConfig.get()
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> list[dict] | None:
         if together(config) and not alone:
             in_a_fresh_process(list(hydra_config.overrides.task))
             return None
-        results = train_row(config)
+        results = job(config)
     except ValueError as e:
         if not alone:
             raise

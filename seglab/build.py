@@ -14,6 +14,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.profilers import Profiler
 
 from seglab.config import ConfigError, check
 from seglab.data import SegmentationData
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BOOKKEEPING = (
-    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error", "threads"),
+    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error", "threads", "profile", "benchmark"),
     *("score_train", "pictures", "picture_every", "pr_curves", "checkpoint_every_steps", "checkpoint_every_minutes"),
 )
 """Root keys that leave the weights alone: two runs that differ only here do the same steps."""
@@ -92,7 +93,9 @@ def check_parts(config: Mapping[str, Any]) -> None:
     build_loss(config)
 
 
-def build_trainer(cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Callback]) -> pl.Trainer:
+def build_trainer(
+    cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Callback], profiler: Profiler | None = None
+) -> pl.Trainer:
     """Lightning's Trainer; what is written while it runs is the callbacks' affair."""
     config = plain(cfg)
     in_terminal = sys.stderr.isatty()
@@ -107,6 +110,7 @@ def build_trainer(cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Call
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        profiler=profiler,
         use_distributed_sampler=False,  # ours divides the samples itself, exactly
     )
 

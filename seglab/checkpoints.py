@@ -11,6 +11,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from seglab.phases import during
 from seglab.runs import Run
 
 
@@ -29,6 +30,11 @@ def save(trainer: pl.Trainer, run: Run, best: bool = False) -> None:
 
     At every moment of this, and after a full disk, the names that exist hold whole checkpoints.
     """
+    with during(trainer, "checkpoint"):
+        _save(trainer, run, best)
+
+
+def _save(trainer: pl.Trainer, run: Run, best: bool) -> None:
     making = run.last_checkpoint.with_suffix(".making")
     try:
         trainer.save_checkpoint(making)

@@ -37,6 +37,7 @@ INJECTED = {
         "enable_model_summary",
         "num_sanity_val_steps",
         "use_distributed_sampler",
+        "profiler",
     },
 }
 """Constructor arguments that the builder sets, so that no config can."""
@@ -72,6 +73,8 @@ class Root(BaseModel):
     on_error: Literal["continue", "stop"]
     marks: list[PositiveInt] | None
     output_dir: str
+    profile: bool = False
+    benchmark: bool = False
     names: dict[str, str] = {}
 
 

@@ -9,12 +9,16 @@ from typing import Any
 
 from seglab.cell import Cell, prepare
 from seglab.data import SegmentationData
+from seglab.profile_tables import nothing_left
 from seglab.report import write_grid
 from seglab.report.page import update
 from seglab.row import starting_point
 from seglab.runs import DONE
 
 log = logging.getLogger(__name__)
+
+Job = tuple[Sequence[str], Mapping[str, Any]]
+"""Overrides, and the config that they make."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def _trained(cell: Cell) -> int:
     return found.epochs if found else 0
 
 
-def trainings(jobs: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[Training]:
+def trainings(jobs: Sequence[Job]) -> list[Training]:
     """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError."""
     rows: dict[tuple, Training] = {}
     read: dict[str, SegmentationData] = {}
@@ -83,6 +87,9 @@ def say_plan(rows: Sequence[Training]) -> None:
     for status in dict.fromkeys(_state(c) for c in cells):
         names = [c.run.folder.name for c in cells if _state(c) == status]
         log.info("%s: %s", status, ", ".join(names))
+    for row in rows:
+        if row.done and row.cells[-1].config["profile"]:
+            log.info("%s", nothing_left(row.cells[-1].run))
 
 
 def _state(cell: Cell) -> str:

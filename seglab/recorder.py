@@ -14,6 +14,7 @@ from seglab.cell import Cell
 from seglab.data import SegmentationData
 from seglab.gauges import Gauges
 from seglab.models.inference import for_inference
+from seglab.phases import during
 from seglab.pictures import panel
 from seglab.report.page import update
 from seglab.signals import Interrupted, asked_to_stop, take_back
@@ -65,7 +66,8 @@ class Recorder(pl.Callback):
         self._train_seconds = time.perf_counter() - self._started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
-        scores, epoch = task.epoch_scores(), task.epoch
+        with during(trainer, "metrics"):
+            scores, epoch = task.epoch_scores(), task.epoch
         if self.board:
             self._record(trainer, task, self.board, scores, epoch)
         checkpoints.save(trainer, self.cell.run, best=self.cell.run.best(epoch)["epoch"] == epoch)
@@ -76,7 +78,8 @@ class Recorder(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         if self.board:  # here, since afterwards Lightning takes the network from its device
-            self._give_evidence(self.cell, task)
+            with during(trainer, "maps and counts"):
+                self._give_evidence(self.cell, task)
             self._has_evidence = True
 
     def finish(self, task: SegmentationTask) -> None:
@@ -132,11 +135,13 @@ class Recorder(pl.Callback):
         scores = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
         images = len(self.data.indices[0])
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
-        self.cell.run.add_epoch(scores, times)
-        board.add_scores(epoch, {k: v for k, v in scores.items() if k != "epoch"})
-        if epoch % self.cell.config["picture_every"] == 0:
-            board.add_pictures(epoch, self.panels(task))
-        board.flush()
+        with during(trainer, "rows"):
+            self.cell.run.add_epoch(scores, times)
+        with during(trainer, "TensorBoard"):
+            board.add_scores(epoch, {k: v for k, v in scores.items() if k != "epoch"})
+            if epoch % self.cell.config["picture_every"] == 0:
+                board.add_pictures(epoch, self.panels(task))
+            board.flush()
         shown = (epoch, self.cell.epochs, scores["train/loss"], scores["val/loss"], scores["val/miou"])
         speed = images / self._train_seconds
         log.info("epoch %d/%d  loss %.4f  val loss %.4f  val mIoU %.4f  %.1f images/s", *shown, speed)

@@ -14,10 +14,14 @@ from seglab import checkpoints
 from seglab.board import Board
 from seglab.build import build_task, build_trainer
 from seglab.cell import Cell, prepare
+from seglab.config import ConfigError
 from seglab.data import SegmentationData
 from seglab.environment import isolated
 from seglab.finite import NotFinite
+from seglab.phases import during
 from seglab.processes import gpu_of_its_own
+from seglab.profile_tables import nothing_left, write_profile
+from seglab.profiling import PhaseClock
 from seglab.recorder import Recorder
 from seglab.runs import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
 from seglab.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
@@ -42,6 +46,10 @@ def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     if getattr(rank_zero_only, "rank", 0):
         _help(data, [c for c in cells if not c.run.done])
         return []
+    if config["profile"] and all(cell.run.done for cell in cells):
+        if not cells[-1].run.profile():
+            raise ConfigError(nothing_left(cells[-1].run))
+        log.info("%s", nothing_left(cells[-1].run))
     with contextlib.ExitStack() as held, stopping_softly(), isolated(config["threads"]):
         mine, results = [], {}
         for cell in cells:
@@ -113,9 +121,15 @@ def _fit(
     with warnings.catch_warnings(), gpu_of_its_own(cell.config["trainer"]) as arguments:
         for message in EXPLAINED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder.gauges, recorder])
-        trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
-        return recorder.finish(task)
+        clock = PhaseClock() if cell.config["profile"] and board else None
+        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder.gauges, recorder], clock)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+            with during(trainer, "pictures and pages"):
+                recorder.finish(task)
+        finally:
+            if clock:
+                write_profile(cell.run, clock)
 
 
 def starting_point(cell: Cell) -> checkpoints.Found | None:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Run:
         self.best_checkpoint = self.folder / "checkpoints" / "best.ckpt"
         self.pictures = self.folder / "pictures"
         self.command_file = self.folder / "command.txt"
+        self.profile_table = self.folder / "profile.csv"
+        self.profile_text = self.folder / "profile.md"
         self.records = Records(self.folder)
         self._lock = FileLock(self.folder / ".lock")
         self._holder_file = self.folder / ".holder"
@@ -81,6 +83,15 @@ class Run:
     def command(self) -> str | None:
         """What was typed to train it; None where that is not known."""
         return self.command_file.read_text().strip() if self.command_file.exists() else None
+
+    def write_profile(self, rows: Sequence[Mapping[str, str | float]], text: str) -> None:
+        """Where the time went, as a table of phases and in words."""
+        self._write_rows(self.profile_table, [{k: str(v) for k, v in row.items()} for row in rows])
+        write_whole(self.profile_text, text)
+
+    def profile(self) -> list[dict[str, str]]:
+        """The rows of profile.csv; none of a run that was not profiled."""
+        return _rows(self.profile_table)
 
     def config(self) -> dict[str, Any]:
         """The resolved config, and under `names` which file of each group was chosen."""

@@ -12,6 +12,7 @@ from seglab.finite import LossWatch
 from seglab.metrics import confusion_matrix, majority_miou, scores
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
+from seglab.phases import during
 from seglab.schedules import Constant
 
 
@@ -49,8 +50,11 @@ class SegmentationTask(pl.LightningModule):
 
     def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
         """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite, in time or a bit later."""
-        logits = (self.net if stage == "train" else self._for_maps[0])(batch["image"])
-        loss = self.loss(logits, batch["target"])
+        net = self.net if stage == "train" else self._for_maps[0]
+        with during(self.trainer, "forward"):
+            logits = net(batch["image"])
+        with during(self.trainer, "loss"):
+            loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
         self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.strategy)
         tally = self.tallies[stage]

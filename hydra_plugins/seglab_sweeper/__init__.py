@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 if TYPE_CHECKING:
-    from seglab.grid import Training
+    from seglab.grid import Job
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +35,24 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
-        from seglab.grid import finish, say_plan
+        from seglab.grid import finish, say_plan, trainings
         from seglab.messages import command, telling_command
         from seglab.signals import asked_to_stop, stopping_softly
 
         assert self.hydra_context is not None and self.config is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (asked,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
-        rows = self._rows(asked)
-        say_plan(rows)
-        jobs = [row.arguments for row in rows if not row.done]
         launcher = str(self.config.hydra.launcher._target_)
+        jobs = self._jobs(asked)
+        if any(config["benchmark"] for _, config in jobs):
+            return self._benchmark(jobs, launcher)
+        rows = trainings(jobs)
+        say_plan(rows)
+        left = [row.arguments for row in rows if not row.done]
         here = contextlib.nullcontext() if "Slurm" in launcher else stopping_softly("basic" not in launcher)
         with here, telling_command():
             try:
-                returned = self.launcher.launch(jobs, initial_job_idx=0) if jobs else []
+                returned = self.launcher.launch(left, initial_job_idx=0) if left else []
             except Exception as e:  # a process that died, say; what it left says how far it came
                 log.error("a job was lost: %s", f"{type(e).__name__}: {e}".splitlines()[0])
                 returned = []
@@ -58,9 +61,20 @@ class GridSweeper(BasicSweeper):
         finish(rows)
         return returned
 
-    def _rows(self, asked: Sequence[Sequence[str]]) -> list["Training"]:
+    def _benchmark(self, jobs: list["Job"], launcher: str) -> list[Any]:
+        from seglab.benchmark_sweep import distinct, show
+        from seglab.signals import stopping_softly
+
+        assert self.launcher is not None
+        combinations = distinct(jobs, launcher)
+        with stopping_softly():
+            returned = self.launcher.launch([overrides for overrides, _ in combinations], initial_job_idx=0)
+        show([overrides for overrides, _ in combinations], [job.return_value[0] for job in returned])
+        return list(returned)
+
+    def _jobs(self, asked: Sequence[Sequence[str]]) -> list["Job"]:
         from seglab.build import named
-        from seglab.grid import threads_each, trainings
+        from seglab.grid import threads_each
 
         assert self.hydra_context is not None and self.config is not None
         rows_at_most = len({tuple(o for o in job if not o.startswith("epochs=")) for job in asked})
@@ -70,4 +84,4 @@ class GridSweeper(BasicSweeper):
             overrides = [*job, f"threads={threads}"] if threads and self.config.threads is None else [*job]
             cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
             jobs.append((overrides, named(cfg, cfg.hydra.runtime.choices)))
-        return trainings(jobs)
+        return jobs

@@ -11,7 +11,7 @@ from seglab.report.study import Entry, Table, cell_name
 from seglab.report.tables import flat
 from seglab.runs import DONE
 
-OF_NO_CELL = ("output_dir", "marks")
+OF_NO_CELL = ("output_dir", "marks", "profile", "benchmark")
 """Config keys that say nothing about a cell."""
 
 

@@ -12,6 +12,7 @@ from seglab.runs import DONE, Run, runs_of, write_whole
 
 NOT_SETTINGS = (
     *("epochs", "seed", "study", "output_dir", "score_train", "pictures", "picture_every", "pr_curves"),
+    *("profile", "benchmark"),
     *("names.", "data.root", "data.cache_dir", "data.num_workers"),
 )
 """Config keys, or their beginnings, in which the cells of one table may differ."""
@@ -97,7 +98,7 @@ def grid_markdown(found: Sequence[Cell]) -> str:
     parts = []
     for title in dict.fromkeys(c.table for c in found):
         table = [c for c in found if c.table == title]
-        parts.append(f"## {title}\n\nvalidation mIoU after the last epoch\n\n{_markdown(grid_table(table))}")
+        parts.append(f"## {title}\n\nvalidation mIoU after the last epoch\n\n{markdown_table(grid_table(table))}")
         constant = {f"{c.results['majority_miou']:.4f}" for c in table if c.status == DONE}
         parts += [f"the commonest class everywhere: {' or '.join(sorted(constant))}"] if constant else []
     for c in found:
@@ -106,7 +107,8 @@ def grid_markdown(found: Sequence[Cell]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A header and rows, aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [rows[0], ["-" * w for w in widths], *rows[1:]]
     return "\n".join(f"| {' | '.join(v.ljust(w) for v, w in zip(r, widths, strict=True))} |" for r in lines)
