@@ -3,7 +3,10 @@
 import hashlib
 import json
 import logging
+import os
+import shutil
 import sys
+import sysconfig
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +51,8 @@ def named(cfg: "DictConfig", choices: Mapping[str, str]) -> dict[str, Any]:
     with_hydra = plain({str(k): v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     config = with_hydra | {"names": {group: choices[group] for group in ("model", "loss", "data", "trainer")}}
     check(config)
-    return config | {"threads": config["threads"] or torch.get_num_threads()}
+    precision = resolved_precision(config["precision"], config["trainer"]["accelerator"])
+    return config | {"precision": precision, "threads": config["threads"] or torch.get_num_threads()}
 
 
 def build_model(cfg: "DictConfig | Mapping[str, Any]") -> Network:
@@ -83,14 +87,33 @@ def build_task(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationTask:
     """Network, loss, optimiser and schedule in one LightningModule."""
     config = plain(cfg)
     parts = build_model(config), build_loss(config), _made("optimizer", config), build_schedule(config)
-    return SegmentationTask(*parts, list(config["data"]["classes"]), config["seed"])
+    if config["compile"]:
+        torch.compiler.reset()  # else code of the trainings before counts against the limit to what may be compiled
+    return SegmentationTask(*parts, list(config["data"]["classes"]), config["seed"], config["compile"])
 
 
 def check_parts(config: Mapping[str, Any]) -> None:
-    """Raises the ConfigError that building the network or the loss would raise, without building either for real."""
+    """Raises the ConfigError that building the network or the loss would raise, without building either for real.
+
+    And that of a precision or a compiler that this machine lacks.
+    """
+    if config["precision"] == "16-mixed" and _on_cpu(config["trainer"]["accelerator"]):
+        raise ConfigError("precision=16-mixed: this is a CPU, where accepted are auto, 32, bf16-mixed")
+    if config["compile"]:
+        check_compiler()
     with torch.device("meta"):
         _made("model", config, num_classes=len(config["data"]["classes"]))
     build_loss(config)
+
+
+def check_compiler() -> None:
+    """Raises ConfigError where torch.compile would lack the C++ compiler, or the headers, that it calls."""
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(name):
+        raise ConfigError(f"compile=true needs a C++ compiler ({name}); install one or leave compile=false")
+    headers = Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").is_file():
+        raise ConfigError(f"compile=true needs Python's headers ({headers}); install them or leave compile=false")
 
 
 def build_trainer(
@@ -123,6 +146,10 @@ def _made(part: str, config: Mapping[str, Any], **injected: Any) -> Any:
             return instantiate(config[part], **injected, _convert_="all")
         except Exception as e:
             raise ConfigError(f"{part}: {e.__cause__ or e}") from e
+
+
+def _on_cpu(accelerator: str) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
 
 
 def resolved_precision(precision: str | int, accelerator: str = "auto") -> str:

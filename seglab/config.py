@@ -62,6 +62,7 @@ class Root(BaseModel):
     epochs: PositiveInt
     seed: NonNegativeInt
     precision: Annotated[Literal["auto", "32", "bf16-mixed", "16-mixed"], BeforeValidator(str)]
+    compile: bool
     score_train: bool
     pictures: NonNegativeInt
     picture_every: PositiveInt

@@ -1,7 +1,6 @@
 """What a finished cell leaves for reports, from one prediction pass: its maps and the counts of each image."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from seglab.labels import VOID
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.records import CALIBRATION_BINS, PROBABILITY_BINS, Records
-from seglab.task import class_map
+from seglab.task import autocast, class_map
 
 
 @dataclass
@@ -69,13 +68,6 @@ def predictions(net: Network, data: SegmentationData, precision: str, device: An
         with autocast(precision, device):
             logits = net(ready["image"])
         yield Batch(batch["name"], ready["mask"], logits, class_map(logits))
-
-
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
-    """The context in which Lightning runs a step of this precision."""
-    if not precision.endswith("-mixed"):
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16-mixed" else torch.half)
 
 
 def confusion_each(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:

@@ -34,10 +34,11 @@ class Gauges(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, task: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        scale = loss_scale(trainer, task, optimizer)
         for stage, parameters in self._stages.items():
             gradients = [p.grad for p in parameters if p.grad is not None]
             if gradients:  # none in a frozen encoder
-                norm = torch.nn.utils.get_total_norm(gradients).double()
+                norm = torch.nn.utils.get_total_norm(gradients).double() / scale
                 # a step of 16-mixed that overflows is not taken
                 fact = torch.stack([norm, torch.ones_like(norm)]) * norm.isfinite()
                 self._sums[stage] = self._sums.get(stage, 0) + fact.nan_to_num()
@@ -64,6 +65,16 @@ class Gauges(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._sums = dict(state_dict["sums"])
+
+
+def loss_scale(trainer: pl.Trainer, task: pl.LightningModule, optimizer: torch.optim.Optimizer) -> Tensor | float:
+    """What the gradients that an optimiser is about to see are multiplied by.
+
+    An optimiser of one kernel divides by the scale of 16-mixed within it, so that Lightning leaves that to it.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    unscales = getattr(optimizer, "_step_supports_amp_scaling", False)
+    return scaler.scale(torch.ones((), device=task.device)) if scaler and unscales else 1.0
 
 
 def statistics(module: nn.BatchNorm2d) -> Statistics:

@@ -6,6 +6,7 @@ An absent class (neither true nor predicted) has no score: it is NaN, and means 
 import torch
 from torch import Tensor
 
+from seglab.counting import occurrences
 from seglab.labels import VOID
 
 
@@ -13,13 +14,7 @@ def confusion_matrix(prediction: Tensor, mask: Tensor, num_classes: int) -> Tens
     """Counts `int64 [K,K]` of index maps `[B,H,W]`; VOID pixels of `mask` do not count."""
     cells = num_classes**2
     pairs = torch.where(mask == VOID, cells, mask.int() * num_classes + prediction).flatten()
-    if pairs.device.type == "cpu":
-        counts = torch.bincount(pairs, minlength=cells + 1)
-    else:  # bincount would wait for the device to say how many counts there are
-        counts = pairs.new_zeros(cells + 1, dtype=torch.long).scatter_add_(
-            0, pairs.long(), torch.ones_like(pairs).long()
-        )
-    return counts[:-1].view(num_classes, num_classes)
+    return occurrences(pairs, cells + 1)[:-1].view(num_classes, num_classes)
 
 
 def iou_per_class(cm: Tensor) -> Tensor:

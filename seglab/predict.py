@@ -6,21 +6,23 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from seglab.build import build_model
+from seglab.build import build_model, resolved_precision
 from seglab.checkpoints import read, state_dict
 from seglab.data.folder import pixels
 from seglab.labels import color_image
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.runs import Run
-from seglab.task import predict
+from seglab.task import autocast, predict
 
 
 def load_network(run: Run, checkpoint: str = "last") -> Network:
     """The trained network of a run, ready for maps. Raises ValueError for a checkpoint that can't be read.
 
-    A run folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
+    It computes in the precision in which the run was scored, on whatever device, and gives logits in float32. A run
+    folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
     """
     config = run.config()
     if "encoder_weights" in config["model"]:
@@ -33,7 +35,19 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
         net.load_state_dict({k[4:]: v for k, v in state_dict(path).items() if k.startswith("net.")})
     except RuntimeError as e:
         raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
-    return for_inference(net)
+    return in_precision(for_inference(net), resolved_precision(config["precision"], "cpu"))
+
+
+def in_precision(net: Network, precision: str) -> Network:
+    """`net` itself, from now on always computing in `precision` with logits in float32."""
+    forward = net.forward
+
+    def computed(image: Tensor) -> Tensor:
+        with autocast(precision, image.device):
+            return forward(image).float()
+
+    net.forward = computed  # type: ignore[method-assign]
+    return net
 
 
 def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last") -> Iterator[Path]:

@@ -9,7 +9,6 @@ from PIL import Image
 
 from seglab import checkpoints, evidence
 from seglab.board import Board
-from seglab.build import resolved_precision
 from seglab.cell import Cell
 from seglab.data import SegmentationData
 from seglab.gauges import Gauges
@@ -21,6 +20,9 @@ from seglab.signals import Interrupted, asked_to_stop, take_back
 from seglab.task import SegmentationTask, predict
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 20
+"""Steps after which processes that train together ask each other who has to stop: a GPU waits for the answer."""
 
 
 class Recorder(pl.Callback):
@@ -55,8 +57,9 @@ class Recorder(pl.Callback):
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if last:
             return
-        stop = _any(trainer, bool(asked_to_stop()))
-        if stop or _any(trainer, self._is_due(trainer.global_step)):
+        now = trainer.world_size == 1 or trainer.global_step % TOGETHER == 0
+        stop = now and _any(trainer, bool(asked_to_stop()))
+        if stop or self._is_due(trainer.global_step) or (now and _any(trainer, self._is_late)):
             checkpoints.save(trainer, self.cell.run)
             self._saved_at = time.monotonic()
         if stop:
@@ -93,8 +96,7 @@ class Recorder(pl.Callback):
 
     def _give_evidence(self, cell: Cell, task: SegmentationTask) -> None:
         config = self.cell.config
-        precision, curves = resolved_precision(config["precision"]), config["pr_curves"]
-        evidence.record(cell.run.records, task.net, self.data, precision, curves, task.device)
+        evidence.record(cell.run.records, task.net, self.data, config["precision"], config["pr_curves"], task.device)
 
     def _final_panels(self, cell: Cell) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples, from the maps that the cell keeps."""
@@ -108,10 +110,10 @@ class Recorder(pl.Callback):
 
     def panels(self, task: SegmentationTask) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples, as the network sees them now."""
-        out, net = [], for_inference(task.net)
+        out, net, precision = [], for_inference(task.net), self.cell.config["precision"]
         for i in self.data.picture_indices(self.cell.config["pictures"]):
             image, mask = self.data.cache[i]
-            prediction = predict(net, image, task.device)
+            prediction = predict(net, image, task.device, precision)
             out.append((self.data.cache.names[i], panel(image, mask, prediction, self.data.classes)))
         return out
 
@@ -124,9 +126,13 @@ class Recorder(pl.Callback):
         checkpoint["progress"] = {"epochs": epochs, "batches": 0 if ended else batches.current.ready}
 
     def _is_due(self, step: int) -> bool:
-        steps, minutes = self.cell.config["checkpoint_every_steps"], self.cell.config["checkpoint_every_minutes"]
-        late = minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
-        return late or (steps is not None and step % steps == 0)
+        steps = self.cell.config["checkpoint_every_steps"]
+        return steps is not None and step % steps == 0
+
+    @property
+    def _is_late(self) -> bool:
+        minutes = self.cell.config["checkpoint_every_minutes"]
+        return minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
 
     def _record(
         self, trainer: pl.Trainer, task: SegmentationTask, board: Board, scores: dict[str, float], epoch: int

@@ -1,6 +1,7 @@
 """The one LightningModule: network, loss and confusion matrices, and one step that every stage shares."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class SegmentationTask(pl.LightningModule):
         schedule: Constant,
         class_names: list[str],
         seed: int = 0,
+        compile: bool = False,
     ):
         super().__init__()
         self.net, self.loss, self.make_optimizer, self.schedule = net, loss, optimizer, schedule
@@ -43,6 +45,9 @@ class SegmentationTask(pl.LightningModule):
         self.tallies: dict[str, Tally] = {}
         self.watch = LossWatch()
         self._for_maps: list[Network] = []  # a list, so that it is no part of the module and its checkpoints
+        # The function and not the module, whose weights would else have two names; training alone, so that scores and
+        # maps come from one path; each shape by itself, so that code does not depend on which of them came first.
+        self._compiled = torch.compile(net.forward, dynamic=False) if compile else None
 
     def forward(self, image: Tensor) -> Tensor:
         """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
@@ -50,9 +55,9 @@ class SegmentationTask(pl.LightningModule):
 
     def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
         """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite, in time or a bit later."""
-        net = self.net if stage == "train" else self._for_maps[0]
+        forward = (self._compiled or self.net) if stage == "train" else self._for_maps[0]
         with during(self.trainer, "forward"):
-            logits = net(batch["image"])
+            logits = forward(batch["image"])
         with during(self.trainer, "loss"):
             loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
@@ -142,13 +147,21 @@ def class_map(logits: Tensor) -> Tensor:
     return logits.max(1).indices  # 30 times faster than argmax(1) on a contiguous CPU tensor
 
 
+def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
+    """The context in which Lightning runs a step of this precision."""
+    if not precision.endswith("-mixed"):
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16-mixed" else torch.half)
+
+
 @torch.no_grad()
-def predict(net: Network, image: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
+def predict(net: Network, image: np.ndarray, device: torch.device | str = "cpu", precision: str = "32") -> np.ndarray:
     """The map `uint8 [H,W]` of an image `uint8 [H,W,3]` of any size, in eval mode."""
     training = net.training
     net.eval()
     try:
-        logits = net(torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float())
+        with autocast(precision, device):
+            logits = net(torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float())
         return class_map(logits)[0].byte().cpu().numpy()
     finally:
         net.train(training)

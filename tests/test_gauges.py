@@ -30,7 +30,8 @@ def started(net: nn.Module) -> tuple[Gauges, Any]:
 def step(gauges: Gauges, task: Any, gradient: float) -> None:
     for p in task.net.parameters():
         p.grad = torch.full_like(p, gradient) if p.requires_grad else None
-    gauges.on_before_optimizer_step(None, task, None)  # type: ignore[arg-type]
+    trainer: Any = SimpleNamespace(precision_plugin=None)
+    gauges.on_before_optimizer_step(trainer, task, None)  # type: ignore[arg-type]
 
 
 def test_the_mean_norm_of_each_stage_by_hand() -> None:

@@ -47,7 +47,9 @@ class EpochOrder(Sampler[tuple[int, int]]):
     """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
 
     The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those. Of `world`
-    processes each takes every `world`-th sample; the last ones take some of the first again, to have equally many.
+    processes each takes every `world`-th sample, so that with batches of B their k-th batches together are the k-th
+    batch of B * world of one process. All must take equally many steps: the last ones take up to `world` - 1 of the
+    first samples again, none where `world` divides `length`.
     """
 
     def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):

@@ -24,4 +24,5 @@ def per_class(name: str, weights: Sequence[float] | None, logits: Tensor) -> Ten
         return logits.new_ones(num_classes, 1, 1)
     if len(weights) != num_classes:
         raise ValueError(f"{name} has {len(weights)} numbers, the logits {num_classes} classes: expected one for each")
-    return torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).reshape(-1, 1, 1)
+    # one by one as arguments of a kernel: for the copy of a list the host would wait until a GPU is done with all else
+    return torch.stack([logits.new_full((1, 1), w) for w in weights])

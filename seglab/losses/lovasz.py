@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from seglab.counting import occurrences
 from seglab.labels import valid_pixels
 from seglab.losses.lovasz_sorted import increments_by_sorting
 from seglab.losses.precision import full_precision
@@ -34,7 +35,7 @@ def increments_by_counting(error: Tensor, truth: Tensor) -> Tensor:
     first = torch.arange(0, 2 * BINS * groups, 2 * BINS, dtype=torch.int32, device=error.device)
     index = (error * (BINS - 1)).round_().to(torch.int32) + truth * BINS + first.view(*error.shape[:-1], 1)
     index = index.masked_fill_(error < 0, 2 * BINS * groups).flatten()
-    counts = torch.bincount(index, minlength=2 * BINS * groups + 1)[:-1]
+    counts = occurrences(index, 2 * BINS * groups + 1)[:-1]
     table = _increments_of_bins(*counts.view(groups, 2, BINS).flip(-1).double().unbind(1))
     table = torch.cat([table.flip(-1).flatten(), table.new_zeros(1)]).to(error.dtype)
     return table.index_select(0, index).view_as(error)

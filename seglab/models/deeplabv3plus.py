@@ -5,12 +5,13 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling
 from torch import Tensor, nn
 
+from seglab.models.batch_norm import BatchNorm2d
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
 from seglab.models.rewrites import rewritten
 
 
-class PoolingBatchNorm(nn.BatchNorm2d):
+class PoolingBatchNorm(BatchNorm2d):
     """Batch norm `[B,C,1,1]` that uses its running statistics where a training batch has one value per channel."""
 
     def forward(self, input: Tensor) -> Tensor:

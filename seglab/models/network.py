@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seglab.models.batch_norm import following
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of RGB in 0..1, as torchvision and smp trained their encoders with."""
@@ -39,7 +41,7 @@ class Network(nn.Module):
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
-        self._batch_norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+        self._batch_norms = following(net)
         self.start_epoch(0)
 
     @property
@@ -86,7 +88,7 @@ class Network(nn.Module):
         ten epochs, 0.07 -> 0.20 on real tiles after two.
         """
         for module in self._batch_norms:
-            module.momentum = max(0.1, 1 / (index + 1))
+            module.set_momentum(max(0.1, 1 / (index + 1)))
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

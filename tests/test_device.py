@@ -1,0 +1,144 @@
+"""A step never makes a GPU wait: run on tensors without values, from which nothing can be read."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from seglab.build import build_loss, build_task
+from seglab.counting import occurrences
+from seglab.data import SegmentationData
+from seglab.gauges import Gauges
+from seglab.losses import CrossEntropy
+from seglab.losses.class_weights import per_class
+from tests.test_conf import choices, composed
+
+META = torch.device("meta")
+ON_THE_HOST = {"boundary_distance"}
+"""Losses whose maps scipy makes: they wait for the device at each step, as their docstring says."""
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "is_nonzero", "_unique2", "item"}
+
+
+class Waited(Exception):
+    """Something asked the device for a value, or for a copy."""
+
+
+class NoWait(TorchDispatchMode):
+    """Every device but the CPU is one that must not be waited for."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        name = func.overloadpacket.__name__
+        asked = any(t.device.type != "cpu" for t in tensors)
+        if asked and (name in WAITS or (name.startswith("index") and has_mask(args))):
+            raise Waited(name)
+        out = func(*args, **(kwargs or {}))
+        devices = {t.device.type for t in (*tensors, *tree_leaves(out)) if isinstance(t, Tensor) and t.dim()}
+        if len(devices) > 1 or (name in ("_to_copy", "copy_") and len({t.device for t in [*tensors, out]}) > 1):
+            raise Waited(f"{name} between {devices}")
+        return out
+
+
+def has_mask(args: Any) -> bool:
+    return any(isinstance(t, Tensor) and t.dtype in (torch.bool, torch.uint8) for t in tree_leaves(list(args[1:2])))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: torch.bincount(x.long(), minlength=4),
+        lambda x: x.cpu(),
+        lambda x: torch.tensor([1.0, 2.0]).to(x.device),
+    ],
+)
+def test_the_watch_sees_what_waits(ask: Any) -> None:
+    with NoWait(), pytest.raises((Waited, NotImplementedError, RuntimeError)):
+        ask(torch.ones(4, device=META))
+
+
+def step(model: str, loss: str, *overrides: str) -> dict[str, float]:
+    """All that seglab does in a training step and a validation step, on the meta device."""
+    config = composed(f"model={model}", f"loss={loss}", *overrides)
+    with META:
+        task = build_task(config)
+    task = task.to(META)
+    progress = SimpleNamespace(current=SimpleNamespace(processed=0))
+    trainer: Any = SimpleNamespace(
+        **{"fit_loop": SimpleNamespace(epoch_progress=progress), "num_val_batches": [1], "num_training_batches": 1},
+        **{"global_step": 0, "max_epochs": 1, "strategy": None, "precision_plugin": None, "world_size": 1},
+    )
+    task._trainer, trainer.optimizers = trainer, [task.configure_optimizers()]
+    gauges = Gauges()
+    gauges.on_train_start(trainer, task)
+    task.on_train_epoch_start()
+    data: Any = SimpleNamespace(classes=config["data"]["classes"])
+    pixels = {
+        "image": torch.empty(2, 96, 96, 3, dtype=torch.uint8, device=META),
+        "mask": torch.empty(2, 96, 96, dtype=torch.uint8, device=META),
+    }
+    with NoWait():
+        batch = SegmentationData.on_after_batch_transfer(data, pixels | {"name": ["a", "b"]}, 0)
+        task.train()
+        task.on_train_batch_start(batch, 0)
+        gauges.on_train_batch_start(trainer, task, batch, 0)
+        task.training_step(batch, 0).backward()
+        gauges.on_before_optimizer_step(trainer, task, trainer.optimizers[0])
+        gauges.on_train_batch_end(trainer, task)
+        task.on_validation_epoch_start()
+        task.eval()
+        with torch.no_grad():
+            task.validation_step(batch, 0)
+    return {name: tally.images for name, tally in task.tallies.items()}
+
+
+SMALL_UNET = ("model.min_kernel_num=4", "model.depth=2")
+
+
+@pytest.mark.parametrize("loss", [name for name in choices("loss") if name not in ON_THE_HOST])
+def test_no_loss_waits(loss: str) -> None:
+    assert step("unet", loss, *SMALL_UNET) == {"train": 2, "val": 2}
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_no_model_waits(model: str) -> None:
+    assert step(model, "cross_entropy") == {"train": 2, "val": 2}
+
+
+@pytest.mark.parametrize("loss", sorted(ON_THE_HOST))
+def test_the_exceptions_are_exceptions(loss: str) -> None:
+    with pytest.raises((Waited, NotImplementedError)):
+        step("unet", loss, *SMALL_UNET)
+
+
+def test_class_weights_are_no_copy() -> None:
+    weights = [0.5, 1.0, 2.5]
+    assert per_class("w", weights, torch.zeros(1, 3, 2, 2, dtype=torch.double)).flatten().tolist() == weights
+    logits, target = torch.empty(2, 3, 8, 8, device=META), torch.empty(2, 3, 8, 8, dtype=torch.uint8, device=META)
+    with NoWait():
+        CrossEntropy(weights)(logits, target)
+        build_loss(composed("loss=focal", "loss.alpha=[1,2,3]"))(logits, target)
+
+
+def test_counting_is_the_same_off_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = torch.randint(0, 7, (1000,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    want = occurrences(numbers, 9)
+
+    def nothing(*_: Any, **__: Any) -> None:
+        raise AssertionError("bincount waits")
+
+    monkeypatch.setattr(torch, "bincount", nothing)
+    elsewhere: Any = SimpleNamespace(
+        device=SimpleNamespace(type="cuda"), shape=numbers.shape, long=numbers.long
+    )  # what a tensor on a GPU answers, with the CPU's numbers
+    monkeypatch.setattr(torch, "ones", lambda shape, dtype, device: numbers.new_ones(shape, dtype=dtype))
+    monkeypatch.setattr(torch, "zeros", lambda shape, dtype, device: numbers.new_zeros(shape, dtype=dtype))
+    assert torch.equal(occurrences(elsewhere, 9), want)
