@@ -26,7 +26,7 @@ class Network(nn.Module):
     """
 
     float32_layout = torch.channels_last
-    """How float32 features lie in a CPU's memory: what trains fastest there. A GPU, and bfloat16, want channels_last."""
+    """How float32 features lie in a CPU's memory, where it decides the speed. Else they are channels_last."""
 
     scale: Tensor
     shift: Tensor

@@ -6,17 +6,15 @@ quiet machine: any second busy process makes torch's threads several times slowe
 """
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-from tests.benchmarks import evaluation, grid, growth, memory, parts, start
-from tests.benchmarks.timing import Row
+from tests.benchmarks import evaluation, grid, growth, memory, parts, start, step
+from tests.benchmarks.timing import Row, load
 
 ROWS = {
     "grid": grid.rows,
-    "step": parts.step,
+    "step": step.rows,
     "lovasz": parts.lovasz,
     "metrics": parts.metrics,
     "loading": parts.loading,
@@ -43,15 +41,6 @@ def main() -> None:
     for name in arguments.rows:
         for row in ROWS[name](load(arguments.peer), arguments.peer, arguments.tiles, arguments.seeds):
             print(row, flush=True)
-
-
-def load(script: Path) -> ModuleType:
-    """The peer's script as a module: its network, data set and metric are used as it uses them."""
-    spec = importlib.util.spec_from_file_location("peer", script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

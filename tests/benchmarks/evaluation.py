@@ -10,8 +10,7 @@ from seglab.build import build_model
 from seglab.environment import keep_freed_memory
 from seglab.models.inference import for_inference
 from tests.benchmarks.config import composed
-from tests.benchmarks.parts import batch
-from tests.benchmarks.timing import Row, milliseconds
+from tests.benchmarks.timing import Row, batch, milliseconds
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
-from seglab.build import build_data, build_model
+from seglab.build import build_data
 from tests.benchmarks.config import composed
 from tests.benchmarks.grid import TRAIN
-from tests.benchmarks.parts import adam, batch, ours, trainer
-from tests.benchmarks.timing import Row
+from tests.benchmarks.step import ours
+from tests.benchmarks.timing import Row, batch
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
@@ -29,7 +27,7 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
             loader = data.train_dataloader()
             seconds = statistics.median(_seconds(lambda loader=loader: list(loader)) for _ in range(3))
             yield Row(f"loading of an image of {count}, 64", None, 1e3 * seconds / len(data.indices[0]), "ms")
-        yield from _epochs()
+        yield from _epochs(script)
         common = ["-m", "study=g", "data.size=64", f"data.cache_dir={folder}", f"output_dir={folder}", "data=folder"]
         common.append(f"data.root={folder}/images1")
         for grid in ("loss=dice epochs=8", "loss=dice epochs=4,8", "loss=dice epochs=2,4,6,8",
@@ -39,11 +37,8 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
             yield Row(f"grid {grid}", None, _seconds(lambda c=command: subprocess.run(c, check=True, stdout=-3)), "s")
 
 
-def _epochs() -> Iterator[Row]:
-    net = build_model(composed("model=deeplabv3plus"))
-    image, mask = batch()
-    image = image.contiguous(memory_format=torch.channels_last)
-    step = trainer(net, ours(net, image, mask), adam(net, fused=True))
+def _epochs(script: Path) -> Iterator[Row]:
+    step = ours("", "ours", script, *batch(224, 8))
     for steps in (2, 4, 8, 16):
 
         def epoch(steps: int = steps) -> None:

@@ -16,8 +16,7 @@ from seglab.build import build_model
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
 from tests.benchmarks.config import composed
-from tests.benchmarks.parts import batch
-from tests.benchmarks.timing import Row
+from tests.benchmarks.timing import Row, batch
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
@@ -39,7 +38,7 @@ def step(how: str) -> dict[str, float]:
     net = build_model(composed("model=unet")).train()
     image, mask = batch(1024, 2)
     if how == "plain":
-        net = net.to(memory_format=torch.contiguous_format)
+        net = net.lay_out(torch.contiguous_format)
         target, kept_before = one_hot(mask, 4).float(), [image, (image - 1) / 2]
     else:
         image = image.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The parts of a training: step, loss, metrics, loading, and the layer that went wrong."""
+"""The parts of a training: loss, metrics, loading, and the layer that went wrong."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,100 +8,24 @@ from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from seglab.build import build_data, build_model
-from seglab.environment import keep_freed_memory
+from seglab.build import build_data
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy, Lovasz, LovaszSorted
 from seglab.metrics import confusion_matrix
 from seglab.models.dilated_depthwise import dilated_depthwise
 from seglab.task import class_map
 from tests.benchmarks.config import composed
-from tests.benchmarks.timing import Row, milliseconds
+from tests.benchmarks.timing import Row, batch, milliseconds
 
-SIZE, BATCH = 224, 8
-
-
-def batch(size: int = SIZE, count: int = BATCH) -> tuple[Tensor, Tensor]:
-    """Images `float [B,3,H,W]` in 0..255 and an index map `uint8 [B,H,W]` of blocks."""
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.randint(0, 4, (count, size // 16, size // 16), generator=generator, dtype=torch.uint8)
-    mask = mask.repeat_interleave(16, 1).repeat_interleave(16, 2)
-    return 255 * torch.rand(count, 3, size, size, generator=generator), mask
-
-
-def trainer(net: nn.Module, loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """One step: forward, loss, backward, optimiser."""
-    net.train()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return step
-
-
-def step(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """Images per second of a step without loading: DeepLabV3+ against the peer's loop, plain and tuned, and U-Net."""
-    image, mask = batch()
-    last = image.contiguous(memory_format=torch.channels_last)
-    for tuned in (False, True):
-        theirs = peer.Segmenter("deeplabv3plus", "cross_entropy", 1e-3, tuned)
-        net = build_model(composed("model=deeplabv3plus"))
-        theirs_step = trainer(theirs.net, plain(theirs.net, last if tuned else image, mask, tuned), adam(theirs.net))
-        ours_step = trainer(net, ours(net, last, mask), adam(net, fused=True))
-        repeats = 3 if tuned else 9
-        times = milliseconds(theirs_step, ours_step, repeats)
-        name = f"step, DeepLabV3+ 224 x 8, {'tuned' if tuned else 'plain'}"
-        yield Row(name, *(1e3 * BATCH / t for t in times), "images/s", True)
-    unet = build_model(composed("model=unet"))
-    contiguous = build_model(composed("model=unet")).to(memory_format=torch.contiguous_format)
-    few = slice(0, 2)
-    times = milliseconds(
-        trainer(contiguous, plain(contiguous, image[few], mask[few], False), adam(contiguous)),
-        trainer(unet, ours(unet, last[few], mask[few]), adam(unet, fused=True)),
-        3,
-    )
-    yield Row("step, U-Net 64/4 224 x 2, fp32 contiguous", *(2e3 / t for t in times), "images/s", True)
-
-
-def adam(net: nn.Module, **options: bool) -> torch.optim.Optimizer:
-    return torch.optim.Adam(net.parameters(), 1e-3, **options)
-
-
-def plain(net: nn.Module, image: Tensor, mask: Tensor, bf16: bool) -> Callable[[], Tensor]:
-    """The peer's forward and loss."""
-    truth = mask.long()
-
-    def loss() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = net(image)
-        return F.cross_entropy(logits.float(), truth)
-
-    return loss
-
-
-def ours(net: nn.Module, image: Tensor, mask: Tensor) -> Callable[[], Tensor]:
-    """Our forward and loss in the precision that `auto` chooses, the target made of bytes as in training."""
-    from seglab.build import resolved_precision
-
-    keep_freed_memory()
-    bf16, function = resolved_precision("auto") == "bf16-mixed", CrossEntropy()
-
-    def loss() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = net(image)
-        return function(logits, one_hot(mask, 4))
-
-    return loss
+SIZE = 224
 
 
 def lovasz(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
     """Lovász-Softmax, forward and backward, against the peer's and in units of cross-entropy; and how far it is off."""
-    _, mask = batch()
+    _, mask = batch(SIZE, 8)
     target = one_hot(mask, 4)
     logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     theirs, counted = peer.LOSSES["lovasz"](), Lovasz()
@@ -129,7 +53,7 @@ def lovasz(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[
 
 def metrics(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
     """A batch's scores: the peer's argmax and torchmetrics, our class map and counts."""
-    _, mask = batch()
+    _, mask = batch(SIZE, 8)
     logits, truth = torch.randn(8, 4, SIZE, SIZE), mask.long()
     metric = MulticlassJaccardIndex(4)
     times = milliseconds(lambda: metric(logits.argmax(1), truth), lambda: confusion_matrix(class_map(logits), mask, 4))

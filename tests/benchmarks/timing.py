@@ -1,9 +1,15 @@
-"""How the benchmarks time and what a row of their table says."""
+"""What the benchmarks share: the peer, a batch, how they time, and what a row of their table says."""
 
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
 
 
 @dataclass
@@ -38,3 +44,20 @@ def milliseconds(peer: Callable[[], object], ours: Callable[[], object], repeats
             if i >= 2:
                 kept.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times[0]), statistics.median(times[1])
+
+
+def load(script: Path) -> ModuleType:
+    """The peer's script as a module: its network, data set and metric are used as it uses them."""
+    spec = importlib.util.spec_from_file_location("peer", script)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def batch(size: int, count: int) -> tuple[Tensor, Tensor]:
+    """Images `float [B,3,H,W]` in 0..255 and an index map `uint8 [B,H,W]` of blocks."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.randint(0, 4, (count, size // 16, size // 16), generator=generator, dtype=torch.uint8)
+    mask = mask.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    return 255 * torch.rand(count, 3, size, size, generator=generator), mask
