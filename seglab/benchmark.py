@@ -32,6 +32,7 @@ WARM_UP, BLOCKS, SECONDS = 4, 3, 2.0
 WITHOUT_END = 10**9
 """Length that Lightning is told; else it would fetch a batch ahead."""
 
+WAYS = ("loaded", "held")
 NAMES = {"train": "training step", "evaluate": "validation step"}
 COLUMNS = ("images/s", "without loading", "s/step", "peak memory")
 
@@ -41,20 +42,21 @@ class Speed:
     """Medians over the blocks, and the highest memory use: resident on a CPU, allocated on a GPU."""
 
     images_per_second: float
+    without_loading: float
     seconds_per_step: float
     peak_bytes: int
 
 
 class Feed(pl.LightningDataModule):
-    """The batches of a loader over and over, or `held` one on the device, until it has timed how fast they are taken.
+    """The batches of a loader over and over, and in turns one held on the device, until it has timed how fast they go.
 
-    The step of a batch is over when the next one is asked for.
+    The step of a batch is over when the next one is asked for. In turns, since a machine's speed drifts.
     """
 
-    def __init__(self, data: SegmentationData, loader: Iterable[dict[str, Any]], held: bool):
+    def __init__(self, data: SegmentationData, loader: Iterable[dict[str, Any]]):
         super().__init__()
-        self.data, self.loader, self.held = data, loader, held
-        self.blocks: list[tuple[int, int, float]] = []  # images, steps, seconds
+        self.data, self.loader = data, loader
+        self.blocks: dict[str, list[tuple[int, int, float]]] = {way: [] for way in WAYS}  # images, steps, seconds
         self.size: tuple[int, ...] = ()  # of the masks, [B,H,W]
         self.peak = 0
         self._kept: dict[str, Any] | None = None
@@ -65,16 +67,17 @@ class Feed(pl.LightningDataModule):
     val_dataloader = train_dataloader
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        if not self.held:
-            return self.data.on_after_batch_transfer(batch, dataloader_idx)
-        self._kept = self._kept or self.data.on_after_batch_transfer(batch, dataloader_idx)
-        return self._kept
+        if "target" in batch:  # the held one, made into tensors already
+            return batch
+        ready = self.data.on_after_batch_transfer(batch, dataloader_idx)
+        self._kept = self._kept or ready
+        return ready
 
     def __len__(self) -> int:
         return WITHOUT_END
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.blocks:  # Lightning asks again after the end
+        if self.peak:  # Lightning asks again after the end
             return
         batches = self._batches()
         for _ in range(WARM_UP - 1):
@@ -83,24 +86,26 @@ class Feed(pl.LightningDataModule):
         start = self._now()
         yield next(batches)  # the last of the warm-up says how long a step takes
         steps = max(3, math.ceil(SECONDS / max(1e-6, self._now() - start)))
-        for _ in range(BLOCKS):
+        for way in WAYS * BLOCKS:
             images, start = 0, self._now()
             for _ in range(steps):
-                batch = next(batches)
+                batch = next(batches) if way == "loaded" else self._held()
                 images += len(batch["mask"])
                 yield batch
-            self.blocks.append((images, steps, self._now() - start))
+            self.blocks[way].append((images, steps, self._now() - start))
         self.peak = peak_bytes(self._device)
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         while True:
             for batch in self.loader:
                 self.size = self.size or tuple(batch["mask"].shape)
-                while self.held:
-                    self._stop_if_asked()
-                    yield self._kept or batch
                 self._stop_if_asked()
                 yield batch
+
+    def _held(self) -> dict[str, Any]:
+        self._stop_if_asked()
+        assert self._kept is not None
+        return self._kept
 
     @staticmethod
     def _stop_if_asked() -> None:
@@ -120,8 +125,8 @@ class Feed(pl.LightningDataModule):
     @property
     def speed(self) -> Speed:
         """Medians over the blocks."""
-        images = median(images / seconds for images, _, seconds in self.blocks)
-        return Speed(images, median(seconds / steps for _, steps, seconds in self.blocks), self.peak)
+        loaded, held = (median(images / seconds for images, _, seconds in self.blocks[way]) for way in WAYS)
+        return Speed(loaded, held, median(s / steps for _, steps, s in self.blocks["loaded"]), self.peak)
 
 
 def benchmark(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,19 +149,13 @@ def benchmark(config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _measured(config: Mapping[str, Any], data: SegmentationData) -> tuple[dict[str, dict[str, Speed]], tuple[int, ...]]:
-    """Speeds of the training and of the validation step, each `loaded` and `held`; and the shape of a mask batch."""
-    loaders = {"train": data.train_dataloader(), "evaluate": data.val_dataloader()[0]}
-    speeds: dict[str, dict[str, Speed]] = {}
-    for stage, loader in loaders.items():
-        for way in ("loaded", "held"):
-            feed = Feed(data, loader, way == "held")
-            with gpu_of_its_own(config["trainer"]) as arguments:
-                _run(config, arguments, feed, stage)
-            speeds.setdefault(stage, {})[way] = feed.speed
-            if stage == "train":
-                size = feed.size
-    return speeds, size
+def _measured(config: Mapping[str, Any], data: SegmentationData) -> tuple[dict[str, Speed], tuple[int, ...]]:
+    """Speeds of the training and of the validation step, and the shape of a batch of masks."""
+    feeds = {"train": Feed(data, data.train_dataloader()), "evaluate": Feed(data, data.val_dataloader()[0])}
+    for stage, feed in feeds.items():
+        with gpu_of_its_own(config["trainer"]) as arguments:
+            _run(config, arguments, feed, stage)
+    return {stage: feed.speed for stage, feed in feeds.items()}, feeds["train"].size
 
 
 def _run(config: Mapping[str, Any], arguments: Mapping[str, Any], feed: Feed, stage: str) -> None:
@@ -178,10 +177,10 @@ def title(config: Mapping[str, Any], size: Sequence[int]) -> str:
     return f"{names['model']}, {names['loss']}, {batch} a step, precision {precision}, {device}"
 
 
-def table(speeds: Mapping[str, Mapping[str, Speed]]) -> list[list[str]]:
+def table(speeds: Mapping[str, Speed]) -> list[list[str]]:
     """Header and rows of one combination."""
     rows = [["", *COLUMNS]]
-    return rows + [[NAMES[stage], *_numbers(both)] for stage, both in speeds.items()]
+    return rows + [[NAMES[stage], *_numbers(speed)] for stage, speed in speeds.items()]
 
 
 def sweep_table(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -189,18 +188,16 @@ def sweep_table(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = [["", *(f"{name.split()[0]} {column}" for name in NAMES.values() for column in COLUMNS)]]
     for label, result in found.items():
         if result["status"] == DONE:
-            numbers = [n for both in result["speeds"].values() for n in _numbers(both)]
+            numbers = [n for speed in result["speeds"].values() for n in _numbers(speed)]
         else:
             numbers = [result["status"], *[""] * (len(rows[0]) - 2)]
         rows.append([label, *numbers])
     return rows
 
 
-def _numbers(both: Mapping[str, Speed]) -> list[str]:
-    loaded, held = both["loaded"], both["held"]
-    speeds = [f"{s.images_per_second:.1f}" for s in (loaded, held)]
-    memory = max(loaded.peak_bytes, held.peak_bytes) / 2**30
-    return [*speeds, f"{loaded.seconds_per_step:.3f}", f"{memory:.2f} GiB"]
+def _numbers(s: Speed) -> list[str]:
+    speeds = [f"{s.images_per_second:.1f}", f"{s.without_loading:.1f}", f"{s.seconds_per_step:.3f}"]
+    return [*speeds, f"{s.peak_bytes / 2**30:.2f} GiB"]
 
 
 def leave_nothing(config: Mapping[str, Any]) -> None:
@@ -208,7 +205,6 @@ def leave_nothing(config: Mapping[str, Any]) -> None:
     study = Path(config["output_dir"]) / config["study"]
     with contextlib.suppress(OSError):
         study.rmdir()
-        study.parent.rmdir()
 
 
 def reset_peak(device: torch.device) -> None:

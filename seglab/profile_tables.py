@@ -1,13 +1,13 @@
 """A profile in tables and words, for the run folder and the terminal."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
 from seglab.build import resolved_precision
 from seglab.phases import OTHER, PARTS, TRAINING
-from seglab.profiling import TRACED, WARM_UP, Kernel, PhaseClock
+from seglab.profiling import TRACED, WARM_UP, Kernel, PhaseClock, Unit
 from seglab.report.tables import markdown_table
 from seglab.runs import Run
 
@@ -42,14 +42,14 @@ def write_profile(run: Run, clock: PhaseClock) -> None:
     log.info("\n%s\n%s and %s hold the same.", text, run.profile_text, run.profile_table.name)
 
 
-def phase_rows(part: str, units: Sequence[Counter[str]]) -> list[dict[str, str | float]]:
+def phase_rows(part: str, units: Sequence[Unit]) -> list[dict[str, str | float]]:
     """A row for each phase of a part and one for the whole.
 
     Medians are of the units; means are theirs, too, and add up to the whole's, as do the shares, which are of means.
     """
-    whole = [unit.total() for unit in units]
+    whole = [sum(unit.values()) for unit in units]
     total = sum(whole)
-    columns = {phase: [unit[phase] for unit in units] for phase in ORDER}
+    columns = {phase: [unit.get(phase, 0.0) for unit in units] for phase in ORDER}
     columns = {phase: column for phase, column in columns.items() if any(column)} | {WHOLE: whole}
     return [
         {

@@ -1,7 +1,7 @@
 """Where a training's time goes: a clock that gives every moment to one phase, and a trace of a few steps' kernels."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ from seglab.phases import BEGINS, EPOCH_END, OTHER, PARTS, STEPS, TRAINING, VALI
 
 WARM_UP, TRACED = 3, 3
 """Training steps at the start that are not counted, and those after them that are traced instead of timed."""
+
+
+Unit = defaultdict[str, float]
+"""Seconds of each phase, in one step or at one end of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ class PhaseClock(Profiler):
     def __init__(self) -> None:
         super().__init__()
         self._lightning_module: pl.LightningModule | None = None  # Lightning's trainer sets it
-        self.units: dict[str, list[Counter[str]]] = {part: [] for part in PARTS}
+        self.units: dict[str, list[Unit]] = {part: [] for part in PARTS}
         self.kernels: list[Kernel] = []
         self.traced = 0
         self._stack = [OTHER]
         self._part: str | None = None
-        self._unit: Counter[str] = Counter()
-        self._epoch_end: Counter[str] | None = None
+        self._unit: Unit = defaultdict(float)
+        self._epoch_end: Unit | None = None
         self._steps = 0
         self._trace: profile | None = None
         self._at = 0.0
@@ -72,7 +76,7 @@ class PhaseClock(Profiler):
             self.units[self._part].pop()
         self._begin(None)
 
-    def timed(self, part: str) -> list[Counter[str]]:
+    def timed(self, part: str) -> list[Unit]:
         """Seconds of each phase in each unit of a part after its warm-up; with fewer units than that, in all."""
         warm_up = {TRAINING: WARM_UP, VALIDATION: 1}.get(part, 0)
         return self.units[part][warm_up:] or self.units[part]
@@ -107,10 +111,10 @@ class PhaseClock(Profiler):
         self._part, self._unit = part, self._new_unit(part)
         self._at = time.perf_counter()
 
-    def _new_unit(self, part: str | None) -> "Counter[str]":
+    def _new_unit(self, part: str | None) -> Unit:
         if part == EPOCH_END and self._epoch_end is not None:  # validation came between
             return self._epoch_end
-        unit: Counter[str] = Counter()
+        unit: Unit = defaultdict(float)
         if part and not self._trace:
             self.units[part].append(unit)
         if part == EPOCH_END:
@@ -132,7 +136,8 @@ def kernels(trace: profile, steps: int, on_gpu: bool) -> list[Kernel]:
     """All operators of a trace of so many steps, those first that take longest themselves (on a GPU: its time)."""
     found: list[tuple[float, Any]] = []
     for event in trace.key_averages(group_by_input_shape=True):
-        if event.device_type == torch.autograd.DeviceType.CPU:  # a GPU's own kernels have no shapes
+        around = event.is_user_annotation or event.key.startswith("Optimizer.")  # no operator, only what is around some
+        if event.device_type == torch.autograd.DeviceType.CPU and not around:  # a GPU's own kernels have no shapes
             seconds = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
             found.append((seconds, event))
     total = sum(seconds for seconds, _ in found) or 1.0

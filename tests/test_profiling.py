@@ -179,12 +179,16 @@ def test_a_benchmark_measures_what_it_says(images: Path, quick: None, monkeypatc
     monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
     data = build_data(composed("data=folder", f"data.root={images}", "data.batch_size=3"))
     data.setup()
-    feed = benchmark.Feed(data, data.train_dataloader(), held=False)
+    feed = benchmark.Feed(data, data.train_dataloader())
     feed.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))  # type: ignore[assignment]
-    sizes = [len(batch["mask"]) for batch in feed]
-    assert len(sizes) == benchmark.WARM_UP + 9 and sizes[:6] == [3, 3, 2, 3, 3, 2]
-    timed = sizes[benchmark.WARM_UP :]
-    assert [(images, steps) for images, steps, _ in feed.blocks] == [(sum(timed[i : i + 3]), 3) for i in (0, 3, 6)]
+    made = [feed.on_after_batch_transfer(batch, 0) for batch in feed]
+    warm, blocks = made[: benchmark.WARM_UP], [made[i : i + 3] for i in range(benchmark.WARM_UP, len(made), 3)]
+    assert [len(b["mask"]) for b in made[:7]] == [3, 3, 2, 3, 3, 2, 3] and len(blocks) == 2 * benchmark.BLOCKS
+    assert all(batch is warm[0] for block in blocks[1::2] for batch in block)  # the held one
+    assert not any(batch is warm[0] for block in blocks[::2] for batch in block)
+    for way, found in zip(benchmark.WAYS, (blocks[::2], blocks[1::2]), strict=True):
+        counted = [(sum(len(b["mask"]) for b in block), 3) for block in found]
+        assert [(images, steps) for images, steps, _ in feed.blocks[way]] == counted
     assert list(feed) == []
 
 
@@ -201,7 +205,7 @@ def test_a_sweep_of_benchmarks_is_one_table(train, tmp_path: Path, quick: None) 
 def test_a_combination_without_numbers_is_named(train, tmp_path: Path, quick: None) -> None:
     message, said = train("-m", "loss=dice", "optimizer.lr=1e30,0.1", "benchmark=true")
     assert message == "1 of 2 combinations have no numbers, see above"
-    assert "failed: optimizer.lr=1e30: NotFinite: the train loss is" in said
+    assert "failed: optimizer.lr=1e+30: NotFinite: the train loss is" in said
     assert not any(tmp_path.iterdir())
 
 
