@@ -90,6 +90,9 @@ class SegmentationTask(pl.LightningModule):
         return self.step(batch, "train")[1]
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # each process has running statistics of its own: the first's are kept
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
         self._for_maps = [for_inference(self.net)]
         for stage in self._scored_stages:
             self.tallies[stage] = Tally(len(self.class_names), self.device)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -75,6 +76,7 @@ def step(model: str, loss: str, *overrides: str) -> dict[str, float]:
     trainer: Any = SimpleNamespace(
         **{"fit_loop": SimpleNamespace(epoch_progress=progress), "num_val_batches": [1], "num_training_batches": 1},
         **{"global_step": 0, "max_epochs": 1, "strategy": None, "precision_plugin": None, "world_size": 1},
+        profiler=PassThroughProfiler(),
     )
     task._trainer, trainer.optimizers = trainer, [task.configure_optimizers()]
     gauges = Gauges()
