@@ -171,6 +171,25 @@ def test_deeplab_is_smps_own_in_values_gradients_and_names():
     assert max(errors.values()) < 1e-9
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_convolution_gets_what_it_computes_in_its_own_layout(count: int, training: bool):
+    """Strides of a single image can be such that it passes for channels-first, and each layer then turns it again."""
+    net = DeepLabV3Plus(4).lay_out(torch.channels_last).train(training)
+    turned: list[tuple[int, ...]] = []
+
+    def look(conv: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        x = inputs[0]
+        if x.shape[2] > 1 and not x.is_contiguous(memory_format=torch.channels_last):
+            turned.append(x.shape)
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(look)
+    net(torch.zeros(count, 3, 64, 80))
+    assert turned == []
+
+
 def test_every_layers_weight_gradient_is_right_at_512():
     """The fault this guards against made five layers train on noise (PITFALLS: relative errors of 1.2 to 1.4).
 

@@ -1,6 +1,7 @@
 """DeepLabV3+ (Chen et al. 2018, https://arxiv.org/abs/1802.02611) with a MobileNetV2 encoder, from smp."""
 
 import segmentation_models_pytorch as smp
+import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling
 from torch import Tensor, nn
@@ -18,6 +19,14 @@ class PoolingBatchNorm(BatchNorm2d):
         if input.numel() == input.shape[1]:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(input)
+
+
+class Pooling(ASPPPooling):
+    """smp's pooling branch, whose one pixel fills the map in channels_last also where it is of a single image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixel = nn.Sequential.forward(self, x)
+        return pixel.expand(*pixel.shape[:2], *x.shape[2:]).contiguous(memory_format=torch.channels_last)
 
 
 class DeepLabV3Plus(Network):
@@ -45,6 +54,7 @@ class DeepLabV3Plus(Network):
         )
         for module in net.modules():
             if isinstance(module, ASPPPooling):
+                module.__class__ = Pooling
                 module[2] = PoolingBatchNorm(decoder_channels)
         load_encoder_weights(net.encoder, encoder_weights)
         super().__init__(rewritten(net), divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)

@@ -38,7 +38,7 @@ class _ChannelsLastGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
+        return x.detach()  # `view_as` would give a batch of one strides that no longer say channels_last
 
     @staticmethod
     @once_differentiable
