@@ -146,7 +146,11 @@ def test_ends_a_shell_understands(seglab, run: Run, monkeypatch: pytest.MonkeyPa
     assert (ended.returncode, ended.stderr) == (cli.CLOSED, "")
 
     def slow(_) -> None:
-        signal.raise_signal(signal.SIGINT)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell began with `&`
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     monkeypatch.setitem(cli.COMMANDS, "slow", cli.Command(slow, "takes long", "seglab slow now"))
     assert seglab("slow") == (cli.INTERRUPTED, "", "seglab: stopped by Ctrl-C\n")
