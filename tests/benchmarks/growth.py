@@ -1,5 +1,6 @@
 """How the cost grows: an epoch with the images, loading with the size of the data set, a grid with its rows."""
 
+import re
 import statistics
 import subprocess
 import sys
@@ -28,11 +29,11 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
             seconds = statistics.median(_seconds(lambda loader=loader: list(loader)) for _ in range(3))
             yield Row(f"loading of an image of {count}, 64", None, 1e3 * seconds / len(data.indices[0]), "ms")
         yield from _epochs(script)
-        common = ["-m", "study=g", "data.size=64", f"data.cache_dir={folder}", f"output_dir={folder}", "data=folder"]
+        common = ["-m", "study=g", "data.size=64", f"data.cache_dir={folder}", "data=folder"]
         common.append(f"data.root={folder}/images1")
         for grid in ("loss=dice epochs=8", "loss=dice epochs=4,8", "loss=dice epochs=2,4,6,8",
                      "loss=dice,focal epochs=8", "loss=dice,focal,cross_entropy,lovasz epochs=8"):  # fmt: skip
-            out = f"output_dir={folder}/{grid.replace(' ', '-')}"
+            out = f"output_dir={folder}/{re.sub('[^a-z0-9]+', '-', grid)}"  # `=` and `,` are Hydra's
             command = [sys.executable, str(TRAIN), *common, *grid.split(), out]
             yield Row(f"grid {grid}", None, _seconds(lambda c=command: subprocess.run(c, check=True, stdout=-3)), "s")
 
