@@ -10,16 +10,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seglab.messages import ending, one_line, speak
-from seglab.signals import forget
+from seglab.config.messages import ending, one_line, speak
+from seglab.machine.signals import forget
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
-    from seglab.build import named  # here, so that --help and a misspelt override do not wait for torch
-    from seglab.job import job
-    from seglab.processes import in_a_fresh_process, together
+    from seglab.config.parts import named  # here, so that --help and a misspelt override do not wait for torch
+    from seglab.machine.processes import in_a_fresh_process, together
+    from seglab.sweep.job import job
 
     speak()  # also in a launcher's process
     hydra_config = HydraConfig.get()

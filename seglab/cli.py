@@ -41,8 +41,8 @@ def grid(a: argparse.Namespace) -> None:
 def predict(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from seglab.predict import write_maps
-    from seglab.runs import Run
+    from seglab.predict.predict import write_maps
+    from seglab.run.folder import Run
 
     maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint)
     for path in tqdm(maps, "maps", len(a.images), leave=False, disable=not sys.stderr.isatty()):

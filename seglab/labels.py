@@ -74,3 +74,12 @@ def one_hot(mask: Tensor, num_classes: int) -> Tensor:
 def valid_pixels(target: Tensor) -> Tensor:
     """`float [B,1,H,W]` of a one-hot `target [B,K,H,W]`: 1 where the pixel has a class, 0 where it is VOID."""
     return target.float().sum(1, keepdim=True)
+
+
+def occurrences(numbers: Tensor, count: int) -> Tensor:
+    """How often each of 0..count-1 is in the whole numbers `[N]`, all of them below `count`: `int64 [count]`."""
+    if numbers.device.type == "cpu":
+        return torch.bincount(numbers, minlength=count)
+    # bincount would wait for the device to say how many counts there are
+    ones = torch.ones(numbers.shape, dtype=torch.long, device=numbers.device)
+    return torch.zeros(count, dtype=torch.long, device=numbers.device).scatter_add_(0, numbers.long(), ones)

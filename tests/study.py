@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seglab.runs import Run
+from seglab.run.folder import Run
 from tests.test_conf import composed
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b", "tree": "#3e8e4f"}

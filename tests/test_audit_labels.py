@@ -17,9 +17,9 @@ from seglab.audit.gallery import outline, region_words
 from seglab.audit.label_issues import Region, best_shift, issue, label_issues, probabilities, softmin, sure_mistakes
 from seglab.audit.output import write_audit
 from seglab.data.synthetic import draw_scene
-from seglab.predict import load_network
-from seglab.runs import runs_of
-from seglab.task import predict
+from seglab.maps.scoring import predict
+from seglab.predict.predict import load_network
+from seglab.run.folder import runs_of
 from tests.test_audit import save
 
 SIZE = 64

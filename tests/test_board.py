@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING
 
-from seglab.board import Board, events_until
-from seglab.board_tables import LAYOUT, layout, precision_recall, table_row
-from seglab.runs import Run, runs_of
+from seglab.run.board import Board, events_until
+from seglab.run.board_tables import LAYOUT, layout, precision_recall, table_row
+from seglab.run.folder import Run, runs_of
 from tests.browser import FIND, Browser
 
 CLASSES = ["background", "building", "vegetation", "water"]

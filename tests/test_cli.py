@@ -15,9 +15,9 @@ from PIL import Image
 
 from seglab import cli
 from seglab.labels import color_image
-from seglab.predict import load_network
-from seglab.runs import Run, runs_of
-from seglab.task import predict
+from seglab.maps.scoring import predict
+from seglab.predict.predict import load_network
+from seglab.run.folder import Run, runs_of
 from tests.conftest import ROOT
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from seglab.build import build_model, identity
+from seglab.config.identity import identity
+from seglab.config.parts import build_model
 from seglab.models.network import Network
 from seglab.models.rewrites import rewritten
 from seglab.models.unet import UNet
-from seglab.runs import runs_of
+from seglab.run.folder import runs_of
 from tests.test_conf import composed
 from tests.test_resume import assert_same_cell, cells, content
 from tests.test_train import assert_score_is_that_of_the_maps

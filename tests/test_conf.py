@@ -6,8 +6,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seglab.build import build_data, build_loss, build_model, identity, plain
-from seglab.config import TRUSTED, ConfigError, check, target
+from seglab.config.identity import identity
+from seglab.config.parts import build_data, build_loss, build_model, plain
+from seglab.config.schema import TRUSTED, ConfigError, check, target
 from seglab.data import SegmentationData
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -96,7 +97,7 @@ def test_a_wrong_config_is_one_line(train, tmp_path: Path, overrides: list[str],
 
 
 @pytest.mark.parametrize(
-    "name", ["seglab.config.importlib", "seglab.build.subprocess", "torch.optim.nothing", "torch.load"]
+    "name", ["seglab.config.schema.importlib", "seglab.config.parts.subprocess", "torch.optim.nothing", "torch.load"]
 )
 def test_a_config_from_elsewhere_runs_only_what_is_ours(name: str) -> None:
     with pytest.raises(ConfigError, match="accepted is a class or function of"):

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from seglab.build import build_loss, build_task
-from seglab.counting import occurrences
+from seglab.config.parts import build_loss, build_task
 from seglab.data import SegmentationData
-from seglab.gauges import Gauges
+from seglab.labels import occurrences
 from seglab.losses import CrossEntropy
 from seglab.losses.class_weights import per_class
+from seglab.training.gauges import Gauges
 from tests.test_conf import choices, composed
 
 META = torch.device("meta")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from seglab.evidence import confidence_histogram, confusion_each, probability_histogram
 from seglab.labels import VOID
-from seglab.metrics import confusion_matrix, scores
-from seglab.records import CALIBRATION_BINS, PROBABILITY_BINS, RecordError, Records
-from seglab.runs import Run, runs_of
+from seglab.maps.evidence import confidence_histogram, confusion_each, probability_histogram
+from seglab.run.folder import Run, runs_of
+from seglab.run.records import CALIBRATION_BINS, PROBABILITY_BINS, RecordError, Records
+from seglab.scores import confusion_matrix, scores
 from tests.test_resume import cells
 
 

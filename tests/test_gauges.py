@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from seglab.build import build_model
-from seglab.gauges import Gauges, batch_norm_gap, statistics
+from seglab.config.parts import build_model
 from seglab.models.unet import UNet
-from seglab.runs import Run, runs_of
+from seglab.run.folder import Run, runs_of
+from seglab.training.gauges import Gauges, batch_norm_gap, statistics
 from tests.conftest import ROOT
 
 
@@ -105,7 +105,7 @@ def test_every_parameter_is_in_one_stage(model: str) -> None:
 
 
 def test_a_run_keeps_them_and_an_epoch_cut_in_two_gives_the_same(train, tmp_path: Path, monkeypatch) -> None:
-    from seglab.recorder import Recorder
+    from seglab.training.recorder import Recorder
 
     settings = ["epochs=2", "data.batch_size=2", "checkpoint_every_steps=1", "model.batch_norm=true"]
     assert train(*settings, f"output_dir={tmp_path}/once")[0] == ""

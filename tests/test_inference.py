@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from seglab.build import build_model
+from seglab.config.parts import build_model
 from seglab.models.inference import for_inference, layers_in_order
 from seglab.models.network import Network
 from tests.benchmarks.config import composed

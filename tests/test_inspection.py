@@ -9,13 +9,13 @@ import torch
 import yaml
 from PIL import Image
 
-from seglab import figures
-from seglab.inspection import Inspection, find_cells, find_study, main_table, most_different
-from seglab.predict import load_network
+from seglab.predict.predict import load_network
+from seglab.report import figures
 from seglab.report.comparison import Comparison, Group, Rival, compare
+from seglab.report.inspection import Inspection, find_cells, find_study, main_table, most_different
+from seglab.report.statistics import Difference
 from seglab.report.study import read_study
-from seglab.runs import Run, runs_of
-from seglab.statistics import Difference
+from seglab.run.folder import Run, runs_of
 from tests.test_metrics import counted_iou
 
 

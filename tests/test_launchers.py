@@ -13,9 +13,9 @@ import torch
 from filelock import FileLock
 
 from seglab.data.module import EpochOrder
-from seglab.grid import threads_each
-from seglab.processes import gpu_of_its_own
-from seglab.runs import runs_of
+from seglab.machine.processes import gpu_of_its_own
+from seglab.run.folder import runs_of
+from seglab.sweep.plan import threads_each
 from tests.test_resume import GRID, assert_same_study, cells, content
 from tests.test_signals import start
 from tests.test_train import assert_score_is_that_of_the_maps

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seglab.labels import VOID
-from seglab.metrics import accuracy, confusion_matrix, dice, iou_per_class, majority_miou, miou, scores
+from seglab.scores import accuracy, confusion_matrix, dice, iou_per_class, majority_miou, miou, scores
 
 CASES = ["random", "near", "absent", "single"]
 

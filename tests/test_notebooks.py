@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from traitlets.config import Config
 
-from seglab.runs import runs_of
+from seglab.run.folder import runs_of
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,8 +10,8 @@ import pytest
 from jinja2 import ChoiceLoader, DictLoader, UndefinedError
 from PIL import Image
 
-from seglab import page
-from seglab.page import as_json, percent, picture, render
+from seglab.pages import page
+from seglab.pages.page import as_json, percent, picture, render
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \"'\u2028\u2029"
 

@@ -9,13 +9,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from seglab.build import build_data, build_model, build_task
-from seglab.gauges import Gauges
+from seglab.config.parts import build_data, build_model, build_task
 from seglab.losses import CrossEntropy
+from seglab.machine.precision import autocast
+from seglab.maps.scoring import predict
 from seglab.models.unet import UNet
-from seglab.predict import in_precision
-from seglab.row import EXPLAINED_WARNINGS
-from seglab.task import autocast, predict
+from seglab.predict.predict import in_precision
+from seglab.training.gauges import Gauges
+from seglab.training.row import EXPLAINED_WARNINGS
 from tests.test_conf import choices, composed
 from tests.test_rewrites import batch
 from tests.test_train import assert_score_is_that_of_the_maps, only_run

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from seglab import benchmark, profiling
-from seglab.build import build_data
-from seglab.phases import EPOCH_END, RUN_END, TRAINING, VALIDATION
-from seglab.profiling import TRACED, WARM_UP, PhaseClock, kernels
-from seglab.runs import Run, runs_of
+from seglab.benchmark import benchmark
+from seglab.config.parts import build_data
+from seglab.profile import clock as profiling
+from seglab.profile.clock import TRACED, WARM_UP, PhaseClock, kernels
+from seglab.profile.phases import EPOCH_END, RUN_END, TRAINING, VALIDATION
+from seglab.run.folder import Run, runs_of
 from tests.conftest import run_train
 from tests.test_conf import composed
 from tests.test_train import equal, weights

@@ -8,7 +8,7 @@ import torch
 
 import seglab.losses
 from seglab.cli import EXIT_CODES
-from seglab.runs import runs_of
+from seglab.run.folder import runs_of
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

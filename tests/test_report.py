@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from seglab.labels import VOID
-from seglab.pictures import error_image, panel
+from seglab.pages.pictures import error_image, panel
 from seglab.report import cells, grid_table, write_grid
-from seglab.runs import Run
+from seglab.run.folder import Run
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b"}
 

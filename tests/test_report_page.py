@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seglab.report.page import update, write_report
-from seglab.runs import Run, runs_of
+from seglab.run.folder import Run, runs_of
 from tests.study import CLASSES, add_cell, draw_labels, spoil, write_data
 
 LABELS = draw_labels(12)
@@ -141,7 +141,7 @@ def test_colours_and_names_can_not_leave_their_place(tmp_path: Path) -> None:
 def test_the_wall_without_data_shows_the_runs_own_pictures(study: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from seglab.pictures import panel
+    from seglab.pages.pictures import panel
 
     with_data = write_report(study).read_text()
     count = with_data.count('alt="input"')

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seglab import checkpoints
-from seglab.runs import Run, RunHeld, runs_of
+from seglab.run import checkpoints
+from seglab.run.folder import Run, RunHeld, runs_of
 
 GRID = ["-m", "loss=dice,cross_entropy", "epochs=1,2,4"]
 
@@ -101,7 +101,7 @@ def test_a_shorter_run_of_a_finished_one_trains_only_what_was_not_kept(train, tm
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_within_an_epoch(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    from seglab.recorder import Recorder
+    from seglab.training.recorder import Recorder
 
     settings = ["epochs=3", "data.batch_size=2", "checkpoint_every_steps=2"]
     assert train(*settings, f"output_dir={tmp_path}/once")[0] == ""
@@ -147,7 +147,7 @@ def test_the_best_is_the_best_of_the_cells_own_epochs(train, tmp_path: Path) -> 
 
 
 def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path: Path, monkeypatch) -> None:
-    from seglab.task import SegmentationTask
+    from seglab.task.task import SegmentationTask
 
     original = SegmentationTask.epoch_scores
 
@@ -246,7 +246,7 @@ def test_a_run_in_its_own_decay_gives_nothing_of_it_to_a_longer_one(train, tmp_p
 
 
 def test_a_cell_is_not_filled_from_the_middle_of_the_next_epoch(train, tmp_path: Path, monkeypatch) -> None:
-    from seglab.recorder import Recorder
+    from seglab.training.recorder import Recorder
 
     settings = ["data.batch_size=2", "checkpoint_every_steps=2"]
     original = Recorder.on_train_batch_end

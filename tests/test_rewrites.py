@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglab.build import resolved_precision
 from seglab.losses import CrossEntropy
+from seglab.machine.precision import resolved_precision
 from seglab.models.deeplabv3plus import DeepLabV3Plus
 from seglab.models.dilated_depthwise import DilatedDepthwise, dilated_depthwise, interleaved, taps_inside
 from seglab.models.rewrites import FASTER, rewritten

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seglab.schedules import Constant, Cosine, Polynomial, StepByEpoch, WarmupStableDecay
+from seglab.task.schedules import Constant, Cosine, Polynomial, StepByEpoch, WarmupStableDecay
 
 FILES = sorted((Path(__file__).parent.parent / "conf" / "schedule").glob("*.yaml"))
 
@@ -32,10 +32,10 @@ def test_by_hand(schedule: Constant, epoch: float, epochs: int, factor: float) -
 
 
 def made(path: Path) -> Constant:
-    import seglab.schedules
+    import seglab.task.schedules
 
     arguments = yaml.safe_load(path.read_text())
-    return getattr(seglab.schedules, arguments.pop("_target_").rpartition(".")[2])(**arguments)
+    return getattr(seglab.task.schedules, arguments.pop("_target_").rpartition(".")[2])(**arguments)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

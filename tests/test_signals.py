@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from seglab import checkpoints
-from seglab.runs import runs_of
+from seglab.run import checkpoints
+from seglab.run.folder import runs_of
 from tests.conftest import ROOT, SMALL
 from tests.test_resume import assert_same_study, cells
 
@@ -83,7 +83,7 @@ def train_grid(images: Path, cache: Path, out: Path) -> None:
 def test_a_grid_killed_at_random_moments_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
     """`kill -9` twenty times, at moments from the first config to the last picture."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "seglab.grid", "tests.test_signals"])
+    context.set_forkserver_preload(["train", "seglab.sweep.plan", "tests.test_signals"])
 
     def run(out: str, seconds: float | None = None) -> int | None:
         process = context.Process(target=train_grid, args=(images, tmp_path / "cache", tmp_path / out))

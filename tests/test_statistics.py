@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from seglab.metrics import miou as torch_miou
-from seglab.statistics import difference, holm, miou, resampled, seed_mean, sums_by_unit
+from seglab.report.statistics import difference, holm, miou, resampled, seed_mean, sums_by_unit
+from seglab.scores import miou as torch_miou
 from tests import reference
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from seglab.maps.scoring import class_map, predict
 from seglab.models.unet import UNet
-from seglab.task import class_map, predict
 
 
 def net() -> UNet:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seglab.runs import Run, runs_of
+from seglab.run.folder import Run, runs_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,8 +61,8 @@ def test_a_run_folder_says_everything(done: Run) -> None:
 
 def assert_score_is_that_of_the_maps(run: Run, images: Path) -> None:
     """The reported mIoU, again from the checkpoint, through the public way to a map, with a slow count."""
-    from seglab.predict import load_network
-    from seglab.task import predict
+    from seglab.maps.scoring import predict
+    from seglab.predict.predict import load_network
     from tests.test_metrics import counted_iou
 
     net, validated = load_network(run), validation_names(images)
@@ -169,7 +169,7 @@ def test_bf16_by_name_is_the_same_path(train, tmp_path: Path) -> None:
 def test_freezing_and_the_default_model(train, tmp_path: Path) -> None:
     assert train("model=deeplabv3plus", "model.freeze_encoder_epochs=1", "epochs=1", "seed=3")[0] == ""
     frozen = weights(only_run(tmp_path / "default"))
-    from seglab.build import build_model
+    from seglab.config.parts import build_model
 
     start = build_model(only_run(tmp_path / "default").config()).state_dict()
     encoder = [k for k in start if ".encoder." in k]

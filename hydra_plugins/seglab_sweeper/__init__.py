@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 if TYPE_CHECKING:
-    from seglab.grid import Job
+    from seglab.sweep.plan import Job
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
-        from seglab.grid import finish, say_plan, trainings
-        from seglab.messages import command, telling_command
-        from seglab.signals import asked_to_stop, stopping_softly
+        from seglab.config.messages import command, telling_command
+        from seglab.machine.signals import asked_to_stop, stopping_softly
+        from seglab.sweep.plan import finish, say_plan, trainings
 
         assert self.hydra_context is not None and self.config is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -62,8 +62,8 @@ class GridSweeper(BasicSweeper):
         return returned
 
     def _benchmark(self, jobs: list["Job"], launcher: str) -> list[Any]:
-        from seglab.benchmark_sweep import distinct, show
-        from seglab.signals import stopping_softly
+        from seglab.benchmark.sweep import distinct, show
+        from seglab.machine.signals import stopping_softly
 
         assert self.launcher is not None
         combinations = distinct(jobs, launcher)
@@ -73,8 +73,8 @@ class GridSweeper(BasicSweeper):
         return list(returned)
 
     def _jobs(self, asked: Sequence[Sequence[str]]) -> list["Job"]:
-        from seglab.build import named
-        from seglab.grid import threads_each
+        from seglab.config.parts import named
+        from seglab.sweep.plan import threads_each
 
         assert self.hydra_context is not None and self.config is not None
         rows_at_most = len({tuple(o for o in job if not o.startswith("epochs=")) for job in asked})

@@ -16,8 +16,8 @@ from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
 from seglab.audit.second_opinion import SecondOpinion, second_opinion
 from seglab.audit.survey import Record, Source, survey
-from seglab.build import build_data
-from seglab.compose import composed
+from seglab.config.compose import composed
+from seglab.config.parts import build_data
 from seglab.data import SegmentationData
 from seglab.data.folder import DataError
 

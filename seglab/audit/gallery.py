@@ -12,8 +12,8 @@ from seglab.audit.findings import crosses
 from seglab.audit.label_issues import Issue, probabilities, sure_mistakes
 from seglab.audit.overlaps import shared
 from seglab.labels import VOID, color_image, rgb
-from seglab.page import picture
-from seglab.pictures import WRONG, error_image
+from seglab.pages.page import picture
+from seglab.pages.pictures import WRONG, error_image
 
 IMAGES, PAIRS, ISSUES = 96, 24, 24
 """Pictures shown at most, to keep the page small."""

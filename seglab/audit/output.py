@@ -11,8 +11,8 @@ from seglab.audit.audit import Audit
 from seglab.audit.findings import TRAIN, VAL, class_shares, crosses, leaked_share
 from seglab.audit.gallery import contradicted, gallery, legend, twice
 from seglab.audit.tables import overlap_rows, write_tables
-from seglab.page import render
-from seglab.runs import write_whole
+from seglab.machine.files import write_whole
+from seglab.pages.page import render
 
 ROWS = 500
 """Rows of a table in the page; the CSV files hold all."""

@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 from seglab.audit.label_issues import Issue, label_issues, probabilities
 from seglab.audit.survey import Source
-from seglab.build import build_data
-from seglab.config import check
+from seglab.config.parts import build_data
+from seglab.config.schema import check
 from seglab.data import SegmentationData
 from seglab.data.cache import resized
 from seglab.data.folder import DataError
 from seglab.models.network import Network
-from seglab.predict import load_network
-from seglab.runs import Run
+from seglab.predict.predict import load_network
+from seglab.run.folder import Run
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from seglab.audit.audit import Audit
 from seglab.audit.findings import crosses
 from seglab.audit.fingerprint import Duplicate
 from seglab.audit.overlaps import Overlap
-from seglab.runs import without_nan, write_whole
+from seglab.machine.files import without_nan, write_whole
 
 
 def write_tables(audit: Audit, out: Path) -> None:

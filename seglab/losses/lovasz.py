@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from seglab.counting import occurrences
-from seglab.labels import valid_pixels
+from seglab.labels import occurrences, valid_pixels
 from seglab.losses.lovasz_sorted import increments_by_sorting
 from seglab.losses.precision import full_precision
 from seglab.losses.reduction import weighted_mean

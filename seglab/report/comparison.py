@@ -6,8 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from seglab.report.study import Entry, Table, cell_name
-from seglab.statistics import (
+from seglab.report.statistics import (
     LEAST_UNITS,
     LEVEL,
     Difference,
@@ -19,6 +18,7 @@ from seglab.statistics import (
     seed_mean,
     sums_by_unit,
 )
+from seglab.report.study import Entry, Table, cell_name
 
 MOST_NAMED = 8
 """Cells that a sentence lists."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from seglab.machine.files import write_whole
 from seglab.report.charts import reliability
 from seglab.report.comparison import Comparison, Group, compare
 from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
 from seglab.report.settings import ceiling, commands, differences, environments, unfinished
+from seglab.report.statistics import DRAWS
 from seglab.report.study import Entry, Table, colors_of, read_study
 from seglab.report.symptoms import symptoms
 from seglab.report.wall import MOST_BYTES, Wall, build_wall
-from seglab.runs import write_whole
-from seglab.statistics import DRAWS
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -85,7 +85,7 @@ def update(study: Path, data: "SegmentationData | None" = None) -> Path | None:
 
 def page(study: Path, tables: Sequence[Table], limit: dict[str, Any] | None, data: "SegmentationData | None") -> str:
     """The page as HTML."""
-    from seglab.page import render
+    from seglab.pages.page import render
 
     entries = [e for t in tables for e in t.entries]
     return render(

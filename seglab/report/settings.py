@@ -9,7 +9,7 @@ from typing import Any
 
 from seglab.report.study import Entry, Table, cell_name
 from seglab.report.tables import flat
-from seglab.runs import DONE
+from seglab.run.folder import DONE
 
 OF_NO_CELL = ("output_dir", "marks", "profile", "benchmark")
 """Config keys that say nothing about a cell."""

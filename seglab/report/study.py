@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from seglab.records import RecordError, Validation
 from seglab.report.tables import Cell, cells
-from seglab.runs import DONE, Run
+from seglab.run.folder import DONE, Run
+from seglab.run.records import RecordError, Validation
 
 NO_COLOR = "#808080"
 """Of a class whose colour can't be read."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from seglab.report.curves import STAGES, trainings
 from seglab.report.study import Entry, Table
-from seglab.runs import DIVERGED
+from seglab.run.folder import DIVERGED
 
 DEAD_SHARE = 1e-3
 """A stage whose gradient norm stays below this share of the largest stage's hardly learns.

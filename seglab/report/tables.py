@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from seglab.runs import DONE, Run, runs_of, write_whole
+from seglab.machine.files import write_whole
+from seglab.pages.markdown import markdown_table
+from seglab.run.folder import DONE, Run, runs_of
 
 NOT_SETTINGS = (
     *("epochs", "seed", "study", "output_dir", "score_train", "pictures", "picture_every", "pr_curves"),
@@ -105,13 +107,6 @@ def grid_markdown(found: Sequence[Cell]) -> str:
         if c.status != DONE:
             parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {c.results['reason']}")
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A header and rows, aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [rows[0], ["-" * w for w in widths], *rows[1:]]
-    return "\n".join(f"| {' | '.join(v.ljust(w) for v, w in zip(r, widths, strict=True))} |" for r in lines)
 
 
 def grid_csv(found: Sequence[Cell]) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from seglab.labels import VOID, rgb
-from seglab.page import picture
-from seglab.pictures import RIGHT, WRONG, panel_parts
-from seglab.records import RecordError
+from seglab.pages.page import picture
+from seglab.pages.pictures import RIGHT, WRONG, panel_parts
+from seglab.report.statistics import miou
 from seglab.report.study import Entry, Table
-from seglab.statistics import miou
+from seglab.run.records import RecordError
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -180,7 +180,7 @@ def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
 
 def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) -> Look:
     """Looks into the data if it is that of the runs, else into the panels that the runs keep."""
-    from seglab.build import build_data
+    from seglab.config.parts import build_data
 
     entry = table.compared[0]
     try:

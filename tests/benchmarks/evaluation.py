@@ -6,8 +6,8 @@ from types import ModuleType
 
 import torch
 
-from seglab.build import build_model
-from seglab.environment import keep_freed_memory
+from seglab.config.parts import build_model
+from seglab.machine.environment import keep_freed_memory
 from seglab.models.inference import for_inference
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, milliseconds

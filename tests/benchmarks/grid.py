@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from seglab.build import resolved_precision
+from seglab.machine.precision import resolved_precision
 from tests.benchmarks.timing import Row
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"

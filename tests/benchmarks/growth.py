@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from seglab.build import build_data
+from seglab.config.parts import build_data
 from tests.benchmarks.config import composed
 from tests.benchmarks.grid import TRAIN
 from tests.benchmarks.step import ours

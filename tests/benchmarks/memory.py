@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seglab.build import build_model
+from seglab.config.parts import build_model
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
 from tests.benchmarks.config import composed
@@ -81,7 +81,7 @@ def _resident() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "ours":
-        from seglab.environment import keep_freed_memory
+        from seglab.machine.environment import keep_freed_memory
 
         keep_freed_memory()
     print(json.dumps(step(sys.argv[1])))

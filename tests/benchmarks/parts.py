@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from seglab.build import build_data
+from seglab.config.parts import build_data
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy, Lovasz, LovaszSorted
-from seglab.metrics import confusion_matrix
+from seglab.maps.scoring import class_map
 from seglab.models.dilated_depthwise import dilated_depthwise
-from seglab.task import class_map
+from seglab.scores import confusion_matrix
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, milliseconds
 

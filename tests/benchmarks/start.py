@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
 
-from seglab.row import train_row
-from seglab.task import SegmentationTask
+from seglab.task.task import SegmentationTask
+from seglab.training.row import train_row
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row
 

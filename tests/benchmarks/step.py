@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglab.build import build_model, resolved_precision
-from seglab.environment import keep_freed_memory
+from seglab.config.parts import build_model
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
+from seglab.machine.environment import keep_freed_memory
+from seglab.machine.precision import resolved_precision
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, load
 

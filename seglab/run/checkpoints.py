@@ -1,0 +1,103 @@
+"""Checkpoints that are whole or not there, and the newest one that a training may go on from."""
+
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from seglab.profile.phases import during
+from seglab.run.folder import Run
+
+
+@dataclass(frozen=True)
+class Found:
+    """A whole checkpoint: `epochs` were finished and `batches` of the next one."""
+
+    epochs: int
+    batches: int
+    path: Path
+    run: Run
+
+
+def save(trainer: pl.Trainer, run: Run, best: bool = False) -> None:
+    """Writes `last.ckpt`, and `best.ckpt` as the same file; the one before stays as `previous.ckpt`.
+
+    At every moment of this, and after a full disk, the names that exist hold whole checkpoints.
+    """
+    with during(trainer, "checkpoint"):
+        _save(trainer, run, best)
+
+
+def _save(trainer: pl.Trainer, run: Run, best: bool) -> None:
+    making = run.last_checkpoint.with_suffix(".making")
+    try:
+        trainer.save_checkpoint(making)
+        if not trainer.is_global_zero:
+            return
+        with making.open("rb") as f:
+            os.fsync(f.fileno())
+        if best:
+            link(making, run.best_checkpoint)
+        if run.last_checkpoint.exists():
+            link(run.last_checkpoint, run.previous_checkpoint)
+        making.replace(run.last_checkpoint)
+    finally:
+        if trainer.is_global_zero:
+            making.unlink(missing_ok=True)
+
+
+def link(source: Path, name: Path) -> None:
+    """A second name for a file that is only ever replaced, never written into; a copy where links are not possible."""
+    making = name.with_suffix(".linking")
+    making.unlink(missing_ok=True)
+    try:
+        os.link(source, making)
+    except OSError:
+        shutil.copyfile(source, making)
+    making.replace(name)
+
+
+def read(path: Path, run: Run) -> tuple[Found, str] | None:
+    """What a file holds and the identity it was trained under; None if it is missing, cut short or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # compares the check sum of every tensor
+                return None
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        progress = content["progress"]
+        return Found(progress["epochs"], progress["batches"], path, run), content["identity"]
+    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, KeyError, EOFError, ValueError):
+        return None
+
+
+def state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The weights in a whole checkpoint."""
+    return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def own(run: Run, identity: str, epochs: int) -> Found | None:
+    """The newest whole checkpoint of a run itself, at most `epochs` long."""
+    found = (read(path, run) for path in (run.last_checkpoint, run.previous_checkpoint))
+    usable = [f for f, key in filter(None, found) if key == identity and f.epochs <= epochs]
+    return max(usable, key=lambda f: (f.epochs, f.batches), default=None)
+
+
+def shared(others: Iterable[tuple[Run, int]], identity: str) -> Found | None:
+    """The longest whole checkpoint of other runs of the same identity that ends with an epoch.
+
+    Each run comes with the number of epochs that it shares, and must have kept the best checkpoint of those it gives.
+    """
+    candidates = []
+    for other, epochs in others:
+        found = own(other, identity, epochs)
+        if found and found.batches == 0:
+            best = read(other.best_checkpoint, other)
+            if best and best[0].epochs == other.best(found.epochs)["epoch"]:
+                candidates.append(found)
+    return max(candidates, key=lambda f: f.epochs, default=None)

@@ -1,0 +1,138 @@
+"""The files in which a finished cell keeps its predictions for reports, each with its one writer and its one reader."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+
+from seglab.machine.files import write_whole
+
+CALIBRATION_BINS, PROBABILITY_BINS = 20, 126
+"""Equal bins of 0..1 in calibration.csv and in probabilities.csv; TensorBoard draws PR curves over their 127 edges."""
+
+
+class RecordError(ValueError):
+    """A file of a run folder is not what seglab writes."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Each validation image's name, scene (empty where unknown), and counts `int64 [N,K,K]`, rows true."""
+
+    names: list[str]
+    scenes: list[str]
+    confusion: np.ndarray
+
+
+class Records:
+    """maps/, validation.csv, calibration.csv and probabilities.csv of one run folder."""
+
+    def __init__(self, folder: Path):
+        self.maps = folder / "maps"
+        self.validation_file = folder / "validation.csv"
+        self.calibration_file = folder / "calibration.csv"
+        self.probabilities_file = folder / "probabilities.csv"
+
+    def write_map(self, name: str, prediction: np.ndarray) -> None:
+        """Saves the class ids `uint8 [H,W]` of one validation image as an 8-bit PNG."""
+        from PIL import Image
+
+        self.maps.mkdir(parents=True, exist_ok=True)
+        making = self.maps / f".{os.getpid()}"
+        Image.fromarray(prediction).save(making, "PNG")
+        making.replace(self._map_file(name))
+
+    def map(self, name: str) -> np.ndarray | None:
+        """The class ids `uint8 [H,W]` of one validation image; None where there is no map."""
+        from PIL import Image
+
+        path = self._map_file(name)
+        if not path.exists():
+            return None
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                if picture.mode != "L":
+                    raise RecordError(f"{path}: a picture of mode {picture.mode}; accepted is L, 8-bit class ids")
+                return np.asarray(picture)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as e:
+            raise RecordError(f"{path}: {e}") from e
+
+    def _map_file(self, name: str) -> Path:
+        if Path(name).name != name or "\0" in name:
+            raise RecordError(f"{self.validation_file}: {name!r} is no name of an image")
+        return self.maps / f"{name}.png"
+
+    def write_validation(self, classes: Sequence[str], rows: Iterable[tuple[str, str, list[int]]]) -> None:
+        """One row an image: name, scene, and in the column `<true> as <predicted>` so many pixels."""
+        pairs = [f"{true} as {predicted}" for true in classes for predicted in classes]
+        _write(self.validation_file, ["name", "scene", *pairs], ([name, scene, *n] for name, scene, n in rows))
+
+    def validation(self) -> Validation | None:
+        """What validation.csv says; None where there is none. Raises RecordError."""
+        if (table := _read(self.validation_file)) is None:
+            return None
+        (head, rows), k = table, isqrt(max(0, len(table[0]) - 2))
+        if head[:2] != ["name", "scene"] or len(head) != 2 + k * k:
+            raise RecordError(f"{self.validation_file}: columns {head[:3]}...; expected name, scene and K x K counts")
+        counts = _numbers(self.validation_file, [row[2:] for row in rows], k * k).astype(np.int64)
+        return Validation([r[0] for r in rows], [r[1] for r in rows], counts.reshape(-1, k, k))
+
+    def write_calibration(self, bins: np.ndarray) -> None:
+        """`[bins,3]`: pixels whose highest probability is in a bin, the right ones, and the sum of that probability."""
+        rows = ([i / len(bins), (i + 1) / len(bins), int(n), int(r), round(c, 6)] for i, (n, r, c) in enumerate(bins))
+        _write(self.calibration_file, ["from", "to", "pixels", "right", "confidence"], rows)
+
+    def calibration(self) -> np.ndarray | None:
+        """`float64 [bins,3]`: pixels, right ones, sum of confidence; None without the file. Raises RecordError."""
+        table = _read(self.calibration_file)
+        return None if table is None else _numbers(self.calibration_file, table[1], 5)[:, 2:]
+
+    def write_probabilities(self, classes: Sequence[str], histogram: np.ndarray) -> None:
+        """`int [K,bins,2]`: pixels of other classes, and of this one, whose probability of this one is in a bin."""
+        bins = histogram.shape[1]
+        rows = ([c, i / bins, *map(int, histogram[k, i])] for k, c in enumerate(classes) for i in range(bins))
+        _write(self.probabilities_file, ["class", "from", "negative", "positive"], rows)
+
+    def probabilities(self) -> np.ndarray | None:
+        """`int64 [K,bins,2]` as it was written; None where there is no file. Raises RecordError."""
+        if (table := _read(self.probabilities_file)) is None:
+            return None
+        counts = _numbers(self.probabilities_file, [row[2:] for row in table[1]], 2).astype(np.int64)
+        if len(counts) % PROBABILITY_BINS:
+            raise RecordError(f"{self.probabilities_file}: {len(counts)} rows; expected {PROBABILITY_BINS} a class")
+        return counts.reshape(-1, PROBABILITY_BINS, 2)
+
+
+def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_whole(path, out.getvalue())
+
+
+def _read(path: Path) -> tuple[list[str], list[list[str]]] | None:
+    if not path.exists():
+        return None
+    try:
+        with path.open(newline="") as f:
+            head, *rows = csv.reader(f)
+        return head, rows
+    except (ValueError, csv.Error) as e:
+        raise RecordError(f"{path}: not a table with a header ({e})") from e
+
+
+def _numbers(path: Path, rows: Sequence[Sequence[str]], columns: int) -> np.ndarray:
+    """`float64 [rows,columns]`, finite and not negative."""
+    try:
+        table = np.array(rows, np.float64).reshape(len(rows), columns)
+    except ValueError as e:
+        raise RecordError(f"{path}: {e}") from e
+    if not (np.isfinite(table) & (table >= 0)).all():
+        raise RecordError(f"{path}: a count is negative or not finite")
+    return table

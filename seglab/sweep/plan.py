@@ -1,0 +1,122 @@
+"""Which trainings a sweep needs, which cells each of them fills, and what is shown of them at its end."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seglab.data import SegmentationData
+from seglab.profile.tables import nothing_left
+from seglab.report import write_grid
+from seglab.report.page import update
+from seglab.run.folder import DONE
+from seglab.training.cell import Cell, prepare
+from seglab.training.row import starting_point
+
+log = logging.getLogger(__name__)
+
+Job = tuple[Sequence[str], Mapping[str, Any]]
+"""Overrides, and the config that they make."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One job: the overrides of its longest cell, and all cells that it fills, the shortest first."""
+
+    overrides: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The overrides of the job."""
+        marks = ",".join(str(c.epochs) for c in self.cells)
+        return [*self.overrides, f"marks=[{marks}]"] if len(self.cells) > 1 else list(self.overrides)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(c.run.done for c in self.cells)
+
+    @property
+    def cost(self) -> int:
+        """Epochs that remain to be trained: a trunk as long as the longest cell, and what the others don't share."""
+        missing = [c for c in self.cells if not c.run.done]
+        if not missing:
+            return 0
+        *others, longest = missing
+        start = _trained(longest)
+        ahead = [c.shared_epochs if c.shared_epochs >= start else _trained(c) for c in others]
+        return longest.epochs - start + sum(c.epochs - given for c, given in zip(others, ahead, strict=True))
+
+
+def _trained(cell: Cell) -> int:
+    found = starting_point(cell)
+    return found.epochs if found else 0
+
+
+def trainings(jobs: Sequence[Job]) -> list[Training]:
+    """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError."""
+    rows: dict[tuple, Training] = {}
+    read: dict[str, SegmentationData] = {}
+    for overrides, config in jobs:
+        source = json.dumps(config["data"])
+        read[source], (cell,) = prepare(config, read.get(source))
+        alone = () if cell.shared_epochs else (cell.epochs,)
+        key = (cell.identity, config["study"], *alone)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = Training(tuple(overrides), (cell,))
+        elif cell.epochs not in [c.epochs for c in row.cells]:
+            longest = overrides if cell.epochs > row.cells[-1].epochs else row.overrides
+            cells = tuple(sorted((*row.cells, cell), key=lambda c: c.epochs))
+            rows[key] = replace(row, overrides=tuple(longest), cells=cells)
+    return list(rows.values())
+
+
+def say_plan(rows: Sequence[Training]) -> None:
+    """What the sweep will do, before it does it."""
+    cells = [c for row in rows for c in row.cells]
+    alone = sum(c.epochs for c in cells if not c.run.done)
+    log.info("%d cells in %d trainings: %d epochs to train, %d if each cell was trained alone",
+             len(cells), len(rows), sum(row.cost for row in rows), alone)  # fmt: skip
+    if any(not c.shared_epochs for c in cells):
+        why = "share=false" if not cells[0].config["share"] else "their schedule looks at the total"
+        log.info("cells of different lengths are trained alone: %s", why)
+    for status in dict.fromkeys(_state(c) for c in cells):
+        names = [c.run.folder.name for c in cells if _state(c) == status]
+        log.info("%s: %s", status, ", ".join(names))
+    for row in rows:
+        if row.done and row.cells[-1].config["profile"]:
+            log.info("%s", nothing_left(row.cells[-1].run))
+
+
+def _state(cell: Cell) -> str:
+    if not cell.run.config_file.exists():
+        return "to train"
+    status = cell.run.results()["status"]
+    return "done already" if status == DONE else f"{status}, to go on"
+
+
+def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:
+    """CPU threads of each training where a launcher runs several on one host, or gets its own; else None, for all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "n_jobs" in launcher:  # joblib
+        at_once = min(rows, launcher["n_jobs"] if launcher["n_jobs"] > 0 else cores)
+        return max(1, cores // at_once)
+    if "Slurm" in launcher["_target_"]:
+        return launcher["cpus_per_task"]
+    return max(1, cores // rows) if "Local" in launcher["_target_"] else None  # submitit starts all at once
+
+
+def finish(rows: Sequence[Training]) -> None:
+    """Writes and prints the grid of each study. Raises SystemExit if a cell of this sweep has no score."""
+    cells = [cell for row in rows for cell in row.cells]
+    for study in dict.fromkeys(cell.run.folder.parent for cell in cells):
+        print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
+        if report := update(study):
+            print(f"{report} shows the maps, the curves, and which differences are real.")
+    missing = sum(not cell.run.done for cell in cells)
+    if missing:
+        raise SystemExit(f"{missing} of {len(cells)} cells have no score, see above")
