@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: 
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL_NET = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
-SMALL = ["data=folder", "data.batch_size=4", "pictures=1", *SMALL_NET]
+SMALL = ["data=folder", "data.batch_size=4", "pictures=1", "precision=32", *SMALL_NET]
 
 
 @pytest.fixture(scope="session")
