@@ -17,8 +17,8 @@ from seglab.machine.signals import forget
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
-    from seglab.config.parts import named  # here, so that --help and a misspelt override do not wait for torch
-    from seglab.machine.processes import in_a_fresh_process, together
+    from seglab.config.compose import named
+    from seglab.machine.processes import in_a_fresh_process  # here: --help and a misspelt override need no torch
     from seglab.sweep.job import job
 
     speak()  # also in a launcher's process
@@ -26,10 +26,10 @@ def main(cfg: DictConfig) -> list[dict] | None:
     alone = hydra_config.mode == RunMode.RUN
     try:
         config = named(cfg, hydra_config.runtime.choices)
-        if together(config) and not alone:
+        if config.together and not alone:
             in_a_fresh_process(list(hydra_config.overrides.task))
             return None
-        results = job(config)
+        results = job(config, alone)
     except ValueError as e:
         if not alone:
             raise

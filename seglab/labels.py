@@ -1,10 +1,12 @@
 """The classes of a label: names, colours and VOID, and the ways between label image, index map and one-hot."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VOID = 255
 """Index of a pixel that belongs to no class: no loss, no gradient, no score."""
@@ -65,19 +67,23 @@ def color_image(mask: np.ndarray, classes: Mapping[str, str]) -> np.ndarray:
     return table[mask]
 
 
-def one_hot(mask: Tensor, num_classes: int) -> Tensor:
+def one_hot(mask: "Tensor", num_classes: int) -> "Tensor":
     """`uint8 [B,K,H,W]` of an index map `[B,H,W]`; a VOID pixel is all zeros."""
+    import torch  # here, so that what reads labels without computing does not wait for it
+
     classes = torch.arange(num_classes, device=mask.device, dtype=mask.dtype)
     return (mask[:, None] == classes[None, :, None, None]).to(torch.uint8)
 
 
-def valid_pixels(target: Tensor) -> Tensor:
+def valid_pixels(target: "Tensor") -> "Tensor":
     """`float [B,1,H,W]` of a one-hot `target [B,K,H,W]`: 1 where the pixel has a class, 0 where it is VOID."""
     return target.float().sum(1, keepdim=True)
 
 
-def occurrences(numbers: Tensor, count: int) -> Tensor:
-    """How often each of 0..count-1 is in the whole numbers `[N]`, all of them below `count`: `int64 [count]`."""
+def occurrences(numbers: "Tensor", count: int) -> "Tensor":
+    """Number of times that each of 0..count-1 is in the whole numbers `[N]`, all below `count`: `int64 [count]`."""
+    import torch
+
     if numbers.device.type == "cpu":
         return torch.bincount(numbers, minlength=count)
     # bincount would wait for the device to say how many counts there are

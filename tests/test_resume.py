@@ -85,7 +85,7 @@ def test_a_longer_run_goes_on_from_a_shorter_one(train, tmp_path: Path) -> None:
     assert train("epochs=4", f"output_dir={tmp_path}/once")[0] == ""
     assert train("epochs=2", f"output_dir={tmp_path}/twice")[0] == ""
     message, said = train("epochs=4", f"output_dir={tmp_path}/twice")
-    assert message == "" and "goes on after 2 epochs" in said and "epoch 2/4" not in said
+    assert message == "" and "resumes from epoch 2" in said and "epoch 2/4" not in said
     (once,) = cells(tmp_path / "once" / "default").values()
     assert_same_cell(cells(tmp_path / "twice" / "default")[once.folder.name], once)
 
@@ -93,7 +93,7 @@ def test_a_longer_run_goes_on_from_a_shorter_one(train, tmp_path: Path) -> None:
 def test_a_shorter_run_of_a_finished_one_trains_only_what_was_not_kept(train, tmp_path: Path) -> None:
     assert train("-m", "epochs=1,4")[0] == ""
     message, said = train("epochs=2")
-    assert message == "" and "goes on after 1 epochs" in said
+    assert message == "" and "resumes from epoch 1" in said
     assert train("epochs=2", f"output_dir={tmp_path}/other", "share=false")[0] == ""
     (other,) = cells(tmp_path / "other" / "default").values()
     assert_same_cell(cells(tmp_path / "default")[other.folder.name], other)
@@ -164,7 +164,7 @@ def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path:
     assert message == ""
     assert "6 cells in 2 trainings: 4 epochs to train" in said
     assert said.count("done already: ") == 1 and "failed, to go on: " in said
-    assert said.count("goes on after 2 epochs") == 2
+    assert said.count("resumes from epoch 2") == 2
 
 
 def test_on_error_stop_ends_the_sweep(train, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(train, t
     assert sorted(p.name for p in run.last_checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", original)
     message, said = train("epochs=3")
-    assert message == "" and "goes on after 1 epochs" in said
+    assert message == "" and "resumes from epoch 1" in said
 
 
 def test_a_checkpoint_of_another_identity_is_not_used(train, tmp_path: Path) -> None:

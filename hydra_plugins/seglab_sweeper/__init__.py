@@ -44,9 +44,9 @@ class GridSweeper(BasicSweeper):
         (asked,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         launcher = str(self.config.hydra.launcher._target_)
         jobs = self._jobs(asked)
-        if any(config["benchmark"] for _, config in jobs):
+        if any(config.benchmark for _, config in jobs):
             return self._benchmark(jobs, launcher)
-        rows = trainings(jobs)
+        rows = trainings(jobs, trains_here="submitit" not in launcher)
         say_plan(rows)
         left = [row.arguments for row in rows if not row.done]
         here = contextlib.nullcontext() if "Slurm" in launcher else stopping_softly("basic" not in launcher)
@@ -73,7 +73,7 @@ class GridSweeper(BasicSweeper):
         return list(returned)
 
     def _jobs(self, asked: Sequence[Sequence[str]]) -> list["Job"]:
-        from seglab.config.parts import named
+        from seglab.config.compose import named
         from seglab.sweep.plan import threads_each
 
         assert self.hydra_context is not None and self.config is not None

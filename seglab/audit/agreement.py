@@ -6,14 +6,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.overlaps import SAME_PIXELS, Overlap, shared
-from seglab.labels import VOID
-
-
-def confusion(a: np.ndarray, b: np.ndarray, num_classes: int) -> np.ndarray:
-    """Pixels `[K,K]` by their class in two index maps, where both have one."""
-    both = (a != VOID) & (b != VOID)
-    pairs = a[both].astype(np.int64) * num_classes + b[both]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+from seglab.scores import accuracy, confusion, iou_per_class, miou
 
 
 def confusions(
@@ -30,14 +23,11 @@ def confusions(
 
 def agreement(cm: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """`pixels`, `agreement` (share of equal pixels), `iou` of each class (null where neither has it), `miou`."""
-    same, union = np.diag(cm), cm.sum(0) + cm.sum(1) - np.diag(cm)
-    iou = [float(s / u) if u else None for s, u in zip(same, union, strict=True)]
-    present = [v for v in iou if v is not None]
+    known = {"agreement": accuracy(cm), "miou": miou(cm)}
     return {
         "pixels": int(cm.sum()),
-        "agreement": float(same.sum() / cm.sum()) if cm.sum() else None,
-        "miou": float(np.mean(present)) if present else None,
-        "iou": dict(zip(classes, iou, strict=True)),
+        **{name: None if np.isnan(value) else float(value) for name, value in known.items()},
+        "iou": {c: None if v != v else v for c, v in zip(classes, iou_per_class(cm).tolist(), strict=True)},
     }
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from seglab.audit.audit import Audit
 from seglab.audit.findings import crosses
-from seglab.audit.label_issues import Issue, probabilities, sure_mistakes
+from seglab.audit.label_issues import Issue, sure_mistakes
 from seglab.audit.overlaps import shared
 from seglab.labels import VOID, color_image, rgb
+from seglab.maps.scoring import probabilities
 from seglab.pages.page import picture
 from seglab.pages.pictures import WRONG, error_image
 

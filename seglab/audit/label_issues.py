@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
 from seglab.labels import VOID
-from seglab.models.network import Network
 
 TEMPERATURE = 0.1
 """Of the softmin, as in the paper."""
@@ -52,14 +50,6 @@ class Issue:
     gain: float
     """what moving it adds to the share that agrees"""
     regions: tuple[Region, ...]
-
-
-@torch.no_grad()
-def probabilities(net: Network, image: np.ndarray) -> np.ndarray:
-    """`float32 [K,H,W]` of an image `uint8 [H,W,3]`, on the path of validation: eval mode, logits, softmax."""
-    assert not net.training
-    logits = net(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float())
-    return logits[0].softmax(0).numpy()
 
 
 def softmin(values: np.ndarray, temperature: float = TEMPERATURE) -> float:

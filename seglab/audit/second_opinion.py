@@ -4,19 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
-from seglab.audit.label_issues import Issue, label_issues, probabilities
+from seglab.audit.label_issues import Issue, label_issues
 from seglab.audit.survey import Source
+from seglab.config.constructors import check_node
 from seglab.config.parts import build_data
-from seglab.config.schema import check
+from seglab.config.read import read
 from seglab.data import SegmentationData
 from seglab.data.cache import resized
 from seglab.data.folder import DataError
+from seglab.maps.scoring import probabilities
 from seglab.models.network import Network
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run
@@ -42,9 +42,10 @@ class SecondOpinion:
 def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source: Source) -> SecondOpinion:
     """Asks the run about every pair, one at a time. Raises ValueError for no run, or one of other classes."""
     run = Run(folder)
-    config = _config(run)
+    config = read(run)
     network = load_network(run, checkpoint)
-    classes = list(config["data"]["classes"])
+    check_node("data", config)
+    classes = list(config.classes)
     if classes != list(data.classes):
         raise ValueError(f"{folder}: its classes are {', '.join(classes)}, those of the data {', '.join(data.classes)}")
     of_run = build_data(config)
@@ -52,21 +53,6 @@ def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source
     found = label_issues(_samples(asking, source), partial(probabilities, network))
     ranked = sorted(found, key=lambda issue: (np.nan_to_num(issue.score, nan=2.0), issue.index))
     return SecondOpinion(folder, checkpoint, network, of_run.size, ranked, asking.seen)
-
-
-def _config(run: Run) -> dict[str, Any]:
-    """The run's config, checked: its folder may be anybody's. Raises ValueError, one line."""
-    try:
-        config = run.config()
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ValueError(f"{run.config_file}: not a readable config ({str(e).splitlines()[0]})") from e
-    if not isinstance(config, dict):
-        raise ValueError(f"{run.config_file}: not a readable config (it holds no keys)")
-    try:
-        check(config)
-    except ValueError as e:
-        raise ValueError(f"{run.config_file}: {e}") from e
-    return config
 
 
 def _samples(opinion: SecondOpinion, source: Source) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

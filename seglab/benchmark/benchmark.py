@@ -6,7 +6,6 @@ import math
 import resource
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from seglab.config.parts import build_data, build_task, build_trainer, check_parts
+from seglab.config.identity import here
+from seglab.config.parts import build_data, build_task, check_parts
+from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.machine.environment import computing_device, isolated
-from seglab.machine.precision import resolved_precision
-from seglab.machine.processes import gpu_of_its_own
+from seglab.machine.environment import computing_device
+from seglab.machine.isolation import isolated
 from seglab.machine.signals import Interrupted, asked_to_stop, stopping_softly
 from seglab.pages.markdown import markdown_table
 from seglab.run.folder import DONE, FAILED, INTERRUPTED
+from seglab.training.fit import trainer_of
 from seglab.training.gauges import Gauges
-from seglab.training.row import EXPECTED, EXPLAINED_WARNINGS
+from seglab.training.row import EXPECTED
 
 WARM_UP, BLOCKS, SECONDS = 4, 3, 2.0
 """Steps that are not timed, blocks of steps that are, and how long a block should last; it has 3 steps at least."""
@@ -130,15 +131,14 @@ class Feed(pl.LightningDataModule):
         return Speed(loaded, held, median(s / steps for _, steps, s in self.blocks["loaded"]), self.peak)
 
 
-def benchmark(config: Mapping[str, Any]) -> dict[str, Any]:
+def benchmark(config: Config) -> dict[str, Any]:
     """Measures and prints one combination; its numbers under `speeds`, or why there are none. Writes no run folder."""
+    config = here(config, torch.get_num_threads())
     try:
         check_parts(config)
         data = build_data(config)
         data.setup()
-        with stopping_softly(), isolated(config["threads"]), warnings.catch_warnings():
-            for message in EXPLAINED_WARNINGS:
-                warnings.filterwarnings("ignore", message)
+        with stopping_softly(), isolated(config.threads or 1):
             speeds, size = _measured(config, data)
     except EXPECTED as e:
         status = INTERRUPTED if isinstance(e, Interrupted) else FAILED
@@ -150,32 +150,29 @@ def benchmark(config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _measured(config: Mapping[str, Any], data: SegmentationData) -> tuple[dict[str, Speed], tuple[int, ...]]:
+def _measured(config: Config, data: SegmentationData) -> tuple[dict[str, Speed], tuple[int, ...]]:
     """Speeds of the training and of the validation step, and the shape of a batch of masks."""
     feeds = {"train": Feed(data, data.train_dataloader()), "evaluate": Feed(data, data.val_dataloader()[0])}
     for stage, feed in feeds.items():
-        with gpu_of_its_own(config["trainer"]) as arguments:
-            _run(config, arguments, feed, stage)
+        _run(config, feed, stage)
     return {stage: feed.speed for stage, feed in feeds.items()}, feeds["train"].size
 
 
-def _run(config: Mapping[str, Any], arguments: Mapping[str, Any], feed: Feed, stage: str) -> None:
+def _run(config: Config, feed: Feed, stage: str) -> None:
     task = build_task(config)
     validation = {"limit_val_batches": 0} if stage == "train" else {}
-    trainer = build_trainer({**config, "epochs": 1, "trainer": {**arguments, **validation}}, [Gauges()])
-    if stage == "train":
-        trainer.fit(task, datamodule=feed)
-    else:
-        trainer.validate(task, datamodule=feed, verbose=False)
+    with trainer_of(config.but(epochs=1), [Gauges()], changes=validation) as trainer:
+        if stage == "train":
+            trainer.fit(task, datamodule=feed)
+        else:
+            trainer.validate(task, datamodule=feed, verbose=False)
 
 
-def title(config: Mapping[str, Any], size: Sequence[int]) -> str:
+def title(config: Config, size: Sequence[int]) -> str:
     """What was measured, where."""
-    names, accelerator = config["names"], config["trainer"]["accelerator"]
-    precision = resolved_precision(config["precision"], accelerator)
-    device = computing_device(accelerator, config["threads"])
+    device = computing_device(config.accelerator, config.threads)
     batch = f"{size[0]} images of {size[1]} x {size[2]}"
-    return f"{names['model']}, {names['loss']}, {batch} a step, precision {precision}, {device}"
+    return f"{config.names.model}, {config.names.loss}, {batch} a step, precision {config.precision}, {device}"
 
 
 def table(speeds: Mapping[str, Speed]) -> list[list[str]]:
@@ -201,9 +198,9 @@ def _numbers(s: Speed) -> list[str]:
     return [*speeds, f"{s.peak_bytes / 2**30:.2f} GiB"]
 
 
-def leave_nothing(config: Mapping[str, Any]) -> None:
+def leave_nothing(config: Config) -> None:
     """Removes the study's folder, which Hydra makes, unless something is in it."""
-    study = Path(config["output_dir"]) / config["study"]
+    study = Path(config.output_dir).expanduser() / config.study
     with contextlib.suppress(OSError):
         study.rmdir()
 

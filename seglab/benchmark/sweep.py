@@ -4,26 +4,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seglab.benchmark.benchmark import sweep_table
-from seglab.config.parts import BOOKKEEPING
-from seglab.config.schema import ConfigError
+from seglab.config.schema import ROLES, Config, ConfigError
 from seglab.pages.markdown import markdown_table
 from seglab.run.folder import DONE
-from seglab.sweep.plan import Job
+
+Job = tuple[Sequence[str], Config]
+"""Overrides, and the config that they make."""
+
+UNMEASURED = {
+    name: Config.model_fields[name].default
+    for name, role in ROLES.items()
+    if (not role.weights or name == "seed") and name not in ("threads", "profile", "names")
+}
+"""Fields that change no speed."""
 
 
 def distinct(jobs: Sequence[Job], launcher: str) -> list[Job]:
     """The jobs without those that would measure the same again. Raises ConfigError where they can't be measured."""
-    if not all(config["benchmark"] for _, config in jobs):
+    if not all(config.benchmark for _, config in jobs):
         raise ConfigError("benchmark=true,false: accepted is one of them in a sweep")
     if "basic" not in launcher:
         raise ConfigError("benchmark=true with hydra/launcher: it measures one after the other; accepted is basic")
-    seen: list[dict[str, Any]] = []
+    seen: list[Config] = []
     out = []
     for overrides, config in jobs:
-        left_alone = set(BOOKKEEPING) - {"threads", "profile", "names"}
-        counts = {k: v for k, v in config.items() if k not in left_alone and k != "seed"}
-        if counts not in seen:
-            seen.append(counts)
+        measured = config.but(**UNMEASURED)
+        if measured not in seen:
+            seen.append(measured)
             out.append((overrides, config))
     return out
 

@@ -1,29 +1,102 @@
-"""What a cell is, as a hash."""
+"""The facts that determine a cell's weights, and their hash."""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seglab.config.parts import BOOKKEEPING
-from seglab.machine.environment import code_hash, computing_device, computing_versions
+from seglab.config.code import code_hash
+from seglab.config.constructors import targets
+from seglab.config.schema import Config, plain
+from seglab.machine.environment import computing_device, computing_versions
 from seglab.machine.precision import resolved_precision
 
+WORDS = {"settings": "settings", "data": "content of the data", "code": "code", "versions": "libraries",
+         "device": "device", "precision": "precision"}  # fmt: skip
+"""What a reader calls each fact."""
 
-def identity(config: Mapping[str, Any], data_content: str) -> str:
-    """Hash of all that determines a run's weights after any number of epochs.
 
-    That is the config without bookkeeping, the content of the data and of encoder weights, our code, the libraries
-    that compute, and the device.
+@dataclass(frozen=True)
+class Identity:
+    """All that determines a run's weights after any number of epochs.
+
+    `settings`: hash of the config's fields that decide weights, and of the content of weight files; `data`: hash of
+    the content of the data; `code`: hash of the files that compute; `versions` of the libraries that compute.
+    `device` and `precision` are None, or `auto`, where another process decides them: the one that will train.
     """
-    facts = {k: v for k, v in config.items() if k not in BOOKKEEPING}
-    facts["data"] = {k: v for k, v in config["data"].items() if k not in ("root", "cache_dir", "num_workers")}
-    facts["trainer"] = {k: v for k, v in config["trainer"].items() if k != "accelerator"}  # the device itself is below
-    facts["precision"] = resolved_precision(config["precision"], config["trainer"]["accelerator"])
-    weights = config["model"].get("encoder_weights")
-    if weights and Path(weights).is_file():
-        facts["model"] = config["model"] | {"encoder_weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
-    facts["device"] = computing_device(config["trainer"]["accelerator"], config["threads"])
-    facts |= {"content": data_content, "code": code_hash(), "libraries": computing_versions()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    settings: str
+    data: str
+    code: str
+    versions: Mapping[str, str]
+    precision: str
+    device: str | None
+
+    @property
+    def key(self) -> str:
+        """The hash of all facts."""
+        return _hash(self.facts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Every fact by its name."""
+        return {name: getattr(self, name) for name in WORDS}
+
+    def differs(self, other: "Identity") -> list[str]:
+        """Names of the facts that are not those of the other; what is not decided yet differs from nothing."""
+        undecided = {None, "auto"}
+        pairs = {name: (value, other.facts[name]) for name, value in self.facts.items()}
+        return [name for name, (a, b) in pairs.items() if a != b and not (isinstance(a, str | None) and a in undecided)]
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is that of a process that trains."""
+        return self.device is not None
+
+
+def here(config: Config, threads: int) -> Config:
+    """The config with what this process decides: precision, and the number of CPU threads."""
+    precision = resolved_precision(config.precision, config.accelerator)
+    return config.but(precision=precision, threads=config.threads or threads)
+
+
+def identity(config: Config, data: str) -> Identity:
+    """The identity of a config that trains in this process on data of this content."""
+    facts = config.select(lambda role: role.weights)
+    precision = facts.pop("precision")
+    code = code_hash({made.__module__ for node in facts.values() for made in targets(node)})
+    device = computing_device(config.accelerator, config.threads)
+    found = Identity(_hash(facts | _weight_files(config)), data, code, computing_versions(), precision, device)
+    return replace(found, precision=resolved_precision(precision, config.accelerator))
+
+
+def elsewhere(config: Config, data: str) -> Identity:
+    """The same for a training whose device another process decides."""
+    return replace(identity(config, data), device=None, precision=config.precision)
+
+
+def recorded(environment: Mapping[str, Any], config: Config) -> Identity:
+    """The identity that a run folder tells by its environment.json and its config; a fact it lacks is empty."""
+    versions = environment.get("versions") or {}
+    return Identity(
+        settings=str(environment.get("settings", "")),
+        data=str(environment.get("data", "")),
+        code=str(environment.get("code", "")),
+        versions={name: versions[name] for name in computing_versions() if name in versions},
+        precision=config.precision,
+        device=environment.get("device"),
+    )
+
+
+def _weight_files(config: Config) -> dict[str, Any]:
+    """The settings of the model with the content of a weights file in the place of its path."""
+    given = config.model.get("encoder_weights")
+    if not given or not Path(given).is_file():
+        return {}
+    return {"model": {**config.model, "encoder_weights": hashlib.sha256(Path(given).read_bytes()).hexdigest()}}
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""From the composed config to objects and to their identity; besides train.py the only room that knows Hydra."""
+"""From the config to objects: network, loss, data, task, trainer."""
 
 import logging
 import os
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.profilers import Profiler
 
-from seglab.config.schema import ConfigError, check
+from seglab.config.compose import config_of
+from seglab.config.schema import Config, ConfigError, plain
 from seglab.data import SegmentationData
 from seglab.machine.precision import on_cpu, resolved_precision
+from seglab.maps.scoring import Scoring
 from seglab.models.network import Network
 from seglab.task.schedules import Constant
 from seglab.task.task import SegmentationTask
@@ -27,80 +28,62 @@ from seglab.task.task import SegmentationTask
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-BOOKKEEPING = (
-    *("epochs", "marks", "study", "output_dir", "names", "share", "on_error", "threads", "profile", "benchmark"),
-    *("score_train", "pictures", "picture_every", "pr_curves", "checkpoint_every_steps", "checkpoint_every_minutes"),
-)
-"""Root keys that leave the weights alone: two runs that differ only here do the same steps."""
-
-
-def plain(cfg: "DictConfig | Mapping[str, Any]") -> dict[str, Any]:
-    """The resolved config as plain dictionaries and lists; those it is made of already are taken as they are."""
-    if isinstance(cfg, dict) and not any(OmegaConf.is_config(value) for value in cfg.values()):
-        return cfg
-    return OmegaConf.to_container(OmegaConf.create(cfg), resolve=True)  # type: ignore[arg-type,return-value]
-
+    Configured = DictConfig | Mapping[str, Any] | Config
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # below that it advertises
 
 
-def named(cfg: "DictConfig", choices: Mapping[str, str]) -> dict[str, Any]:
-    """The resolved and checked config, with the file chosen of each group under `names`. Raises ConfigError."""
-    with_hydra = plain({str(k): v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
-    config = with_hydra | {"names": {group: choices[group] for group in ("model", "loss", "data", "trainer")}}
-    check(config)
-    precision = resolved_precision(config["precision"], config["trainer"]["accelerator"])
-    return config | {"precision": precision, "threads": config["threads"] or torch.get_num_threads()}
-
-
-def build_model(cfg: "DictConfig | Mapping[str, Any]") -> Network:
+def build_model(cfg: "Configured") -> Network:
     """The network that `cfg.model` names, its weights a function of `cfg.seed`."""
-    config = plain(cfg)
+    config = config_of(cfg)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])
-        net = _made("model", config, num_classes=len(config["data"]["classes"]))
-    accelerator = config["trainer"]["accelerator"]
-    full = resolved_precision(config["precision"], accelerator) == "32"
-    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
-    return net.lay_out(net.float32_layout if full and on_cpu else torch.channels_last)
+        torch.manual_seed(config.seed)
+        net = _made("model", config, num_classes=len(config.classes))
+    full = resolved_precision(config.precision, config.accelerator) == "32"
+    on_a_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
+    return net.lay_out(net.float32_layout if full and on_a_cpu else torch.channels_last)
 
 
-def build_loss(cfg: "DictConfig | Mapping[str, Any]") -> torch.nn.Module:
+def build_loss(cfg: "Configured") -> torch.nn.Module:
     """The loss that `cfg.loss` names."""
-    return _made("loss", plain(cfg))
+    return _made("loss", config_of(cfg))
 
 
-def build_schedule(cfg: "DictConfig | Mapping[str, Any]") -> Constant:
+def build_schedule(cfg: "Configured") -> Constant:
     """The learning rate schedule that `cfg.schedule` names."""
-    return _made("schedule", plain(cfg))
+    return _made("schedule", config_of(cfg))
 
 
-def build_data(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationData:
+def build_data(cfg: "Configured") -> SegmentationData:
     """The data that `cfg.data` names; nothing is read yet."""
-    config = plain(cfg)
-    return _made("data", config, seed=config["seed"], score_train=config["score_train"])
+    config = config_of(cfg)
+    return _made("data", config, seed=config.seed, score_train=config.score_train)
 
 
-def build_task(cfg: "DictConfig | Mapping[str, Any]") -> SegmentationTask:
-    """Network, loss, optimiser and schedule in one LightningModule."""
-    config = plain(cfg)
-    parts = build_model(config), build_loss(config), _made("optimizer", config), build_schedule(config)
-    if config["compile"]:
+def build_task(cfg: "Configured") -> SegmentationTask:
+    """Network, loss, optimiser and schedule in one LightningModule, and the way in which its maps are scored."""
+    config = config_of(cfg)
+    net = build_model(config)
+    loss = build_loss(config)
+    optimizer = _made("optimizer", config)
+    schedule = build_schedule(config)
+    if config.compile:
         torch.compiler.reset()  # else code of the trainings before counts against the limit to what may be compiled
-    return SegmentationTask(*parts, list(config["data"]["classes"]), config["seed"], config["compile"])
+    scoring = Scoring(list(config.classes))
+    return SegmentationTask(net, loss, optimizer, schedule, scoring, config.seed, config.compile)
 
 
-def check_parts(config: Mapping[str, Any]) -> None:
+def check_parts(config: Config) -> None:
     """Raises the ConfigError that building the network or the loss would raise, without building either for real.
 
     And that of a precision or a compiler that this machine lacks.
     """
-    if config["precision"] == "16-mixed" and on_cpu(config["trainer"]["accelerator"]):
+    if config.precision == "16-mixed" and on_cpu(config.accelerator):
         raise ConfigError("precision=16-mixed: this is a CPU, where accepted are auto, 32, bf16-mixed")
-    if config["compile"]:
+    if config.compile:
         check_compiler()
     with torch.device("meta"):
-        _made("model", config, num_classes=len(config["data"]["classes"]))
+        _made("model", config, num_classes=len(config.classes))
     build_loss(config)
 
 
@@ -115,16 +98,19 @@ def check_compiler() -> None:
 
 
 def build_trainer(
-    cfg: "DictConfig | Mapping[str, Any]", callbacks: list[pl.Callback], profiler: Profiler | None = None
+    cfg: "Configured",
+    callbacks: list[pl.Callback],
+    profiler: Profiler | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> pl.Trainer:
-    """Lightning's Trainer; what is written while it runs is the callbacks' affair."""
-    config = plain(cfg)
+    """Lightning's Trainer, with `arguments` in the place of the config's; the callbacks write what is kept."""
+    config = config_of(cfg)
     in_terminal = sys.stderr.isatty()
     return _made(
         "trainer",
-        config,
-        max_epochs=config["epochs"],
-        precision=resolved_precision(config["precision"], config["trainer"]["accelerator"]),
+        config if arguments is None else config.but(trainer=arguments),
+        max_epochs=config.epochs,
+        precision=resolved_precision(config.precision, config.accelerator),
         callbacks=[*callbacks, TQDMProgressBar(leave=False)] if in_terminal else callbacks,
         enable_progress_bar=in_terminal,
         logger=False,
@@ -136,11 +122,10 @@ def build_trainer(
     )
 
 
-def _made(part: str, config: Mapping[str, Any], **injected: Any) -> Any:
-    check(config)  # also keeps a config from elsewhere to classes of trusted packages
+def _made(part: str, config: Config, **injected: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module="albumentations")  # it only warns of arguments it drops
         try:
-            return instantiate(config[part], **injected, _convert_="all")
+            return instantiate(plain(getattr(config, part)), **injected, _convert_="all")
         except Exception as e:
             raise ConfigError(f"{part}: {e.__cause__ or e}") from e

@@ -1,109 +1,180 @@
-"""What a valid configuration is, and the one line that a wrong one gets."""
+"""The config as one typed, frozen object: each field says what it decides, and a wrong value is one line."""
 
 import difflib
-import importlib
-import inspect
-import json
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
-    TypeAdapter,
     ValidationError,
 )
-
-TRUSTED = ("seglab.", "torch.optim.", "albumentations.", "pytorch_lightning.")
-"""Packages whose classes and functions a config may name: a config from elsewhere must not run what it likes."""
-
-INJECTED = {
-    "model": {"num_classes"},
-    "data": {"seed", "score_train"},
-    "optimizer": {"params"},
-    "trainer": {
-        "max_epochs",
-        "precision",
-        "callbacks",
-        "enable_progress_bar",
-        "logger",
-        "enable_checkpointing",
-        "enable_model_summary",
-        "num_sanity_val_steps",
-        "use_distributed_sampler",
-        "profiler",
-    },
-}
-"""Constructor arguments that the builder sets, so that no config can."""
 
 
 class ConfigError(ValueError):
     """One line: the key, its value, and what would have been accepted."""
 
 
-class Root(BaseModel):
-    """The keys of conf/train.yaml."""
+@dataclass(frozen=True)
+class Role:
+    """What a field decides. `but`: keys of its node that only say where things are or how they are computed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: dict[str, Any]
-    loss: dict[str, Any]
-    data: dict[str, Any]
-    trainer: dict[str, Any]
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(str)]
-    epochs: PositiveInt
-    seed: NonNegativeInt
-    precision: Annotated[Literal["auto", "32", "bf16-mixed", "16-mixed"], BeforeValidator(str)]
-    compile: bool
-    score_train: bool
-    pictures: NonNegativeInt
-    picture_every: PositiveInt
-    pr_curves: bool
-    checkpoint_every_steps: PositiveInt | None
-    checkpoint_every_minutes: Annotated[float, Field(gt=0)] | None
-    threads: PositiveInt | None
-    share: bool
-    on_error: Literal["continue", "stop"]
-    marks: list[PositiveInt] | None
-    output_dir: str
-    profile: bool = False
-    benchmark: bool = False
-    names: dict[str, str] = {}
+    weights: bool = False
+    """the weights of a training: part of its identity"""
+    axis: bool = False
+    """a direction of the grid: the cells of one table differ in it"""
+    shown: bool = True
+    """a reader of a report wants to know it"""
+    but: tuple[str, ...] = ()
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError if the resolved config has an unknown key, lacks one, or holds a value of a wrong type."""
-    try:
-        Root.model_validate(dict(config))
-    except ValidationError as e:
-        raise ConfigError(_line(e, list(Root.model_fields))) from None
-    for part in ("model", "loss", "data", "trainer", "optimizer", "schedule"):
-        _check_node(part, config[part], INJECTED.get(part, set()))
+SETTING = Role(weights=True)
+"""Decides weights; the cells of one table agree in it."""
+AXIS = Role(weights=True, axis=True)
+"""Decides weights; the cells of one table differ in it."""
+LENGTH = Role(axis=True)
+"""The number of epochs: an axis, of which cells of one identity share the beginning."""
+RECORD = Role()
+"""Decides which files are written, or how a sweep proceeds."""
+PLACE = Role(shown=False)
+"""Says where something lies, or concerns one command only."""
 
 
-def target(node: Mapping[str, Any], path: str) -> Callable:
-    """The class or function that `_target_` names. Raises ConfigError unless it is one of a trusted package."""
-    name = node["_target_"]
-    accepted = f"accepted is a class or function of {', '.join(t.rstrip('.') for t in TRUSTED)}"
-    if not isinstance(name, str) or not name.startswith(TRUSTED):
-        raise ConfigError(f"{path}._target_={name!r}: {accepted}")
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError):
-        raise ConfigError(f"{path}._target_={name!r}: there is no such thing; {accepted}") from None
-    # `seglab.config.schema.importlib` is reachable by name, but is nobody's class
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not f"{found.__module__}.".startswith(TRUSTED):
-        raise ConfigError(f"{path}._target_={name!r}: {accepted}")
-    return found
+class Part(dict):
+    """A node of the config that names a constructor and its arguments; it can't be changed."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a config can't be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return Part, (dict(self),)
+
+
+def frozen(value: Any) -> Any:
+    """The same value of which nothing can be changed: dictionaries as Parts, lists as tuples."""
+    if isinstance(value, Mapping):
+        return Part({k: frozen(v) for k, v in value.items()})
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """The same value as dictionaries and lists of its own."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+Node = Annotated[dict[str, Any], AfterValidator(frozen)]
+Text = Annotated[str, BeforeValidator(str)]
+Study = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(str)]
+
+
+class Names(BaseModel):
+    """The file chosen of each group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = ""
+    loss: str = ""
+    data: str = ""
+    trainer: str = ""
+
+
+class Config(BaseModel):
+    """The keys of conf/train.yaml, which holds the same defaults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    model: Annotated[Node, SETTING] = Part()
+    loss: Annotated[Node, AXIS] = Part()
+    data: Annotated[Node, Role(weights=True, but=("root", "cache_dir", "num_workers"))] = Part()
+    # the device itself, which `accelerator` finds, is a fact of its own in an identity
+    trainer: Annotated[Node, Role(weights=True, but=("accelerator",))] = Part()
+    optimizer: Annotated[Node, SETTING] = Part()
+    schedule: Annotated[Node, SETTING] = Part()
+    study: Annotated[Study, PLACE] = "default"
+    epochs: Annotated[PositiveInt, LENGTH] = 10
+    seed: Annotated[NonNegativeInt, AXIS] = 0
+    precision: Annotated[Literal["auto", "32", "bf16-mixed", "16-mixed"], BeforeValidator(str), SETTING] = "auto"
+    compile: Annotated[bool, SETTING] = False
+    score_train: Annotated[bool, RECORD] = False
+    pictures: Annotated[NonNegativeInt, RECORD] = 4
+    picture_every: Annotated[PositiveInt, RECORD] = 10
+    pr_curves: Annotated[bool, RECORD] = False
+    profile: Annotated[bool, PLACE] = False
+    benchmark: Annotated[bool, PLACE] = False
+    threads: Annotated[PositiveInt | None, RECORD] = None  # it moves last bits: the device of an identity names it
+    checkpoint_every_steps: Annotated[PositiveInt | None, RECORD] = None
+    checkpoint_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, RECORD] = None
+    share: Annotated[bool, RECORD] = True
+    on_error: Annotated[Literal["continue", "stop"], RECORD] = "continue"
+    marks: Annotated[list[PositiveInt] | None, PLACE] = None
+    output_dir: Annotated[Text, PLACE] = "outputs"
+    names: Annotated[Names, RECORD] = Names()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The config of plain values. Raises ConfigError for an unknown key or a value of a wrong type."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as e:
+            raise ConfigError(_line(e, list(cls.model_fields))) from None
+
+    def but(self, **changes: Any) -> Self:
+        """The same config with other values of some fields."""
+        return self.model_copy(update={k: frozen(v) if k in PARTS else v for k, v in changes.items()})
+
+    def plain(self) -> dict[str, Any]:
+        """Dictionaries and lists of its own, as a run folder keeps them."""
+        return plain({name: getattr(self, name) for name in type(self).model_fields} | {"names": dict(self.names)})
+
+    def select(self, wanted: Callable[[Role], bool]) -> dict[str, Any]:
+        """The fields of wanted roles, without those keys of a node that are not what the node's role says."""
+        found = {name: getattr(self, name) for name, role in ROLES.items() if wanted(role)}
+        return {n: {k: v for k, v in value.items() if k not in ROLES[n].but} if n in PARTS else value
+                for n, value in found.items()}  # fmt: skip
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Class names and their colours. Raises ConfigError where they are none."""
+        found = self.data.get("classes")
+        if not isinstance(found, Mapping) or not all(isinstance(v, str) for kv in found.items() for v in kv):
+            raise ConfigError(f"data.classes={found!r}: accepted are names and colours")
+        return dict(found)
+
+    @property
+    def accelerator(self) -> str:
+        """The device that is asked for: auto, cpu, gpu ..."""
+        return str(self.trainer.get("accelerator", "auto"))
+
+    @property
+    def together(self) -> bool:
+        """Whether several processes train one cell."""
+        return "ddp" in str(self.trainer.get("strategy"))
+
+
+PARTS = ("model", "loss", "data", "trainer", "optimizer", "schedule")
+ROLES: dict[str, Role] = {
+    name: next(m for m in field.metadata if isinstance(m, Role)) for name, field in Config.model_fields.items()
+}
+"""What each field decides."""
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, its keys joined by dots."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    parts = (flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items())
+    return {k: v for part in parts for k, v in part.items()}
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
@@ -113,66 +184,9 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"accepted are {', '.join(names)}"
 
 
-def _check_node(path: str, node: Any, injected: frozenset[str] | set[str] = frozenset()) -> None:
-    if isinstance(node, list):
-        for i, item in enumerate(node):
-            _check_node(f"{path}[{i}]", item)
-    elif isinstance(node, Mapping) and "_target_" in node:
-        _check_arguments(path, node, injected)
-    elif isinstance(node, Mapping):
-        for key, item in node.items():
-            _check_node(f"{path}.{key}", item)
-
-
-def _check_arguments(path: str, node: Mapping[str, Any], injected: Iterable[str]) -> None:
-    made = target(node, path)
-    parameters = inspect.signature(made).parameters
-    hints = typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    named = (name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-    accepted = [name for name in named if name not in injected]
-    given = {k: v for k, v in node.items() if k not in ("_target_", "_partial_")}
-    for key, value in given.items():
-        if key not in accepted:
-            raise ConfigError(f"{path}.{key}: no such key of {made.__name__}; {did_you_mean(key, accepted)}")
-        _check_node(f"{path}.{key}", value)
-        if not _holds_object(value):
-            _check_value(f"{path}.{key}", value, hints.get(key, Any))
-    missing = [n for n in accepted if n not in given and parameters[n].default is inspect.Parameter.empty]
-    if missing:
-        raise ConfigError(f"{path}.{missing[0]} is missing: {made.__name__} needs it")
-
-
-def _holds_object(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "_target_" in value or any(_holds_object(v) for v in value.values())
-    return isinstance(value, list) and any(_holds_object(v) for v in value)
-
-
-def _check_value(path: str, value: Any, hint: Any) -> None:
-    if value == "???":
-        raise ConfigError(f"{path} must be given: {_words(hint)}")
-    try:  # as JSON, since there a list is an acceptable tuple though a string is no acceptable number
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-        adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError:
-        raise ConfigError(f"{path}={json.dumps(value)}: accepted is {_words(hint)}") from None
-
-
-def _words(hint: Any) -> str:
-    arguments = typing.get_args(hint)
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return " or ".join(_words(a) for a in arguments)
-    if arguments:
-        origin = getattr(typing.get_origin(hint), "__name__", str(hint))
-        return f"{origin}[{', '.join(_words(a) for a in arguments)}]"
-    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
-
-
 def _line(error: ValidationError, accepted: list[str]) -> str:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key; {did_you_mean(key, accepted)}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
     return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,27 +1,18 @@
-"""What a number may depend on besides the config: versions, code, device, threads."""
+"""The facts that a number may depend on besides the config: versions, device, threads."""
 
-import ctypes
-import gc
-import hashlib
 import importlib.metadata
 import os
 import platform
-import random
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
 """Libraries whose version decides the weights."""
 
-HERE = Path(__file__).parent.parent
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+PACKAGE = Path(__file__).parent.parent
 
 
 def computing_versions() -> dict[str, str]:
@@ -29,74 +20,28 @@ def computing_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in COMPUTING}
 
 
-def code_hash() -> str:
-    """Hash of the modules that decide weights; a change to a report or a picture keeps every run's identity."""
-    files = sorted(p for d in ("losses", "models", "data") for p in (HERE / d).rglob("*.py"))
-    files += [HERE / f"{name}.py" for name in ("labels", "task/schedules", "task/task", "config/parts")]
-    return hashlib.sha256(b"\0".join(p.read_bytes() for p in files)).hexdigest()
-
-
 def computing_device(accelerator: str, threads: int | None) -> str:
-    """The device that `accelerator` will compute on; on a CPU the number of threads changes the last bits of a sum."""
+    """The device that `accelerator` computes on; on a CPU the number of threads changes the last bits of a sum."""
     if torch.cuda.is_available() and accelerator != "cpu":
         return torch.cuda.get_device_name()
     return f"cpu, {threads or torch.get_num_threads()} threads"
 
 
-def environment(accelerator: str, threads: int) -> dict[str, Any]:
-    """The record of a run: all of the above, and where it ran."""
+def environment() -> dict[str, Any]:
+    """The record of where a run was trained."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": computing_versions() | {"hydra-core": importlib.metadata.version("hydra-core")},
         "git_commit": git_commit(),
-        "code": code_hash(),
-        "device": computing_device(accelerator, threads),
         "processor": platform.processor() or platform.machine(),
         "cpu_cores": os.cpu_count(),
     }
 
 
-def keep_freed_memory() -> None:
-    """Lets glibc reuse memory instead of handing it back at each `free`, for the rest of the process.
-
-    Else every tensor above 32 MiB is mapped anew and zeroed page by page: 90,000 page faults, 0.14 s of a 1 s step of
-    DeepLabV3+ (8 x 224 x 224, two cores). Where there is no glibc nothing changes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-@contextmanager
-def isolated(threads: int) -> Iterator[None]:
-    """Trains with so many CPU threads, and leaves the process as it was: flags, threads, random states, memory."""
-    backends, flags = torch.backends.cudnn, {}
-    for name in ("benchmark", "deterministic", "allow_tf32"):
-        flags[name] = getattr(backends, name)
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    precision, before = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    numbers, draws = np.random.get_state(), random.getstate()
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        for name, flag in flags.items():
-            setattr(backends, name, flag)
-        torch.use_deterministic_algorithms(strict, warn_only=warn)
-        torch.set_float32_matmul_precision(precision)
-        torch.set_num_threads(before)
-        np.random.set_state(numbers)
-        random.setstate(draws)
-        gc.collect()  # Lightning's loops and their trainer refer to each other
-
-
 def git_commit() -> str | None:
     """Commit of the working copy, with `-dirty` where it was changed; None outside of one."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Numbers of which precision a device computes with."""
+"""The precision that a device computes in."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,6 +18,7 @@ def resolved_precision(precision: str | int, accelerator: str = "auto") -> str:
 
 
 def on_cpu(accelerator: str) -> bool:
+    """Whether `accelerator` is the CPU here."""
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
 
 

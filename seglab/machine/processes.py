@@ -20,11 +20,6 @@ LEAKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_
 TRAIN = Path(__file__).parent.parent.parent / "train.py"
 
 
-def together(config: Mapping[str, Any]) -> bool:
-    """Whether several processes train one cell."""
-    return "ddp" in str(config["trainer"].get("strategy"))
-
-
 def in_a_fresh_process(overrides: Sequence[str]) -> None:
     """Runs train.py with these overrides as one job.
 

@@ -8,14 +8,16 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from seglab.config.constructors import check_node
 from seglab.config.parts import build_model
+from seglab.config.read import read
 from seglab.data.folder import pixels
 from seglab.labels import color_image
 from seglab.machine.precision import autocast, resolved_precision
 from seglab.maps.scoring import predict
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
-from seglab.run.checkpoints import read, state_dict
+from seglab.run import checkpoints
 from seglab.run.folder import Run
 
 
@@ -25,18 +27,19 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
     It computes in the precision in which the run was scored, on whatever device, and gives logits in float32. A run
     folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
     """
-    config = run.config()
-    if "encoder_weights" in config["model"]:
-        config["model"]["encoder_weights"] = None  # the checkpoint has all weights
+    config = read(run)
+    if "encoder_weights" in config.model:
+        config = config.but(model={**config.model, "encoder_weights": None})  # the checkpoint has all weights
+    check_node("model", config)
     net = build_model(config)
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
-    if read(path, run) is None:
+    if checkpoints.read(path, run) is None:
         raise ValueError(f"{path}: not a readable checkpoint of this run")
     try:
-        net.load_state_dict({k[4:]: v for k, v in state_dict(path).items() if k.startswith("net.")})
+        net.load_state_dict({k[4:]: v for k, v in checkpoints.state_dict(path).items() if k.startswith("net.")})
     except RuntimeError as e:
         raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
-    return in_precision(for_inference(net), resolved_precision(config["precision"], "cpu"))
+    return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
 
 
 def in_precision(net: Network, precision: str) -> Network:
@@ -58,7 +61,8 @@ def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "l
     Raises ValueError, before it writes any, if a map would replace another or an image.
     """
     _check_names(images, out)
-    net, classes = load_network(run, checkpoint), run.config()["data"]["classes"]
+    net = load_network(run, checkpoint)
+    classes = read(run).classes
     out.mkdir(parents=True, exist_ok=True)
     for image in images:
         prediction = predict(net, pixels(image, "RGB"))

@@ -1,17 +1,15 @@
-"""A profile in tables and words, for the run folder and the terminal."""
+"""A profile in tables and words."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from seglab.machine.precision import resolved_precision
 from seglab.pages.markdown import markdown_table
 from seglab.profile.clock import TRACED, WARM_UP, Kernel, PhaseClock, Unit
 from seglab.profile.phases import OTHER, PARTS, TRAINING
-from seglab.run.folder import Run
 
-log = logging.getLogger("seglab")
+Row = dict[str, str | float]
+"""What one phase of one part took."""
 
 TOP = 12
 """Operators that are shown."""
@@ -23,26 +21,28 @@ ORDER = (
 )
 
 
-def nothing_left(run: Run) -> str:
-    """What to do where a finished run is to be profiled."""
-    if run.profile():
-        return f"{run.folder} is done; its profile is {run.profile_text}"
-    return f"{run.folder} is done, no step is left to profile; another study= or more epochs= have some"
-
-
-def write_profile(run: Run, clock: PhaseClock) -> None:
-    """Writes the tables of what the clock saw and shows them; nothing where it saw no whole step."""
+def profile_rows(clock: PhaseClock) -> list[Row]:
+    """The rows of every part that a clock saw; none where no whole step was trained."""
     clock.end()
-    if not clock.units[TRAINING]:
-        log.info("%s: no whole step was trained, so there is no profile", run.folder)
-        return
-    rows = [row for part in PARTS if clock.units[part] for row in phase_rows(part, clock.timed(part))]
-    text = _text(run, clock, rows)
-    run.write_profile(rows, text)
-    log.info("\n%s\n%s and %s hold the same.", text, run.profile_text, run.profile_table.name)
+    parts = [part for part in PARTS if clock.units[part]] if clock.units[TRAINING] else []
+    return [row for part in parts for row in phase_rows(part, clock.timed(part))]
 
 
-def phase_rows(part: str, units: Sequence[Unit]) -> list[dict[str, str | float]]:
+def profile_text(title: str, where: str, clock: PhaseClock, rows: Sequence[Row]) -> str:
+    """The same in words; `where` says on what it was measured."""
+    out = [f"# Where the time of {title} goes"]
+    out.append(f"{where}. A share is of the mean; the medians of phases need not add up.")
+    for part in PARTS:
+        mine = [row for row in rows if row["part"] == part]
+        if mine:
+            out += [f"## {part} ({mine[0]['count']} counted)", markdown_table(_shown(mine))]
+    out.append(f"Of the training steps the first {WARM_UP} and the traced ones do not count"
+               f"{', unless there are no others' if len(clock.units[TRAINING]) <= WARM_UP else ''}.")  # fmt: skip
+    out += [f"## operators of a training step ({clock.traced} traced)", _kernel_text(clock.kernels)]
+    return "\n\n".join(out) + "\n"
+
+
+def phase_rows(part: str, units: Sequence[Unit]) -> list[Row]:
     """A row for each phase of a part and one for the whole.
 
     Medians are of the units; means are theirs, too, and add up to the whole's, as do the shares, which are of means.
@@ -64,24 +64,7 @@ def phase_rows(part: str, units: Sequence[Unit]) -> list[dict[str, str | float]]
     ]
 
 
-def _text(run: Run, clock: PhaseClock, rows: Sequence[dict[str, str | float]]) -> str:
-    config = run.config()
-    images, precision = config["data"]["batch_size"], config["precision"]
-    precision = resolved_precision(precision, config["trainer"]["accelerator"])
-    out = [f"# Where the time of {run.folder.name} goes"]
-    out.append(f"{run.environment()['device']}, batches of {images}, precision {precision}. "
-               "A share is of the mean; the medians of phases need not add up.")  # fmt: skip
-    for part in PARTS:
-        mine = [row for row in rows if row["part"] == part]
-        if mine:
-            out += [f"## {part} ({mine[0]['count']} counted)", markdown_table(_shown(mine))]
-    out.append(f"Of the training steps the first {WARM_UP} and the traced ones do not count"
-               f"{', unless there are no others' if len(clock.units[TRAINING]) <= WARM_UP else ''}.")  # fmt: skip
-    out += [f"## operators of a training step ({clock.traced} traced)", _kernel_text(clock.kernels)]
-    return "\n\n".join(out) + "\n"
-
-
-def _shown(rows: Sequence[dict[str, str | float]]) -> list[list[str]]:
+def _shown(rows: Sequence[Row]) -> list[list[str]]:
     head = ["phase", "median ms", "mean ms", "share"]
     return [head, *([str(r["phase"]), f"{r['median_ms']:.1f}", f"{r['mean_ms']:.1f}", f"{r['share']:.1%}"]
                     for r in rows)]  # fmt: skip

@@ -13,12 +13,12 @@ from seglab.report.statistics import (
     Mean,
     difference,
     holm,
-    miou,
     resampled,
     seed_mean,
     sums_by_unit,
 )
 from seglab.report.study import Entry, Table, cell_name
+from seglab.scores import miou
 
 MOST_NAMED = 8
 """Cells that a sentence lists."""

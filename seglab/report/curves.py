@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from seglab.report.charts import Line, axis, line_chart
 from seglab.report.study import Entry, Table, colors_of
+from seglab.scores import MAIN, labels
 
 STAGES = ("encoder", "bottleneck", "decoder", "head")
 """The stages whose gradient norms metrics.csv holds."""
@@ -45,8 +46,7 @@ def _is_beginning(short: Entry, long: Entry) -> bool:
 def overlaid(table: Table) -> list[Chart]:
     """One chart a score, in it one line a training."""
     shown, colors = trainings(table), colors_of(table.entries)
-    scores = {"val/miou": "validation mIoU"}
-    scores |= {f"val/iou/{c}": f"validation IoU, {c}" for c in table.classes}
+    scores = {f"val/{key}": f"validation {label}" for key, label in labels(table.classes).items()}
     scores |= {"train/loss": "training loss", "val/loss": "validation loss"}
     scores |= {"learning_rate": "learning rate", "batch_norm_gap": "distance of batch norm's statistics"}
     out = []
@@ -66,9 +66,9 @@ def of_each(table: Table) -> list[tuple[Chart, str]]:
     for e in shown:
         lines = [_line(e, f"gradient/{stage}", stage, i) for i, stage in enumerate(STAGES)]
         out.append((_chart(f"{label(e, shown)}: gradient norm", lines, log=True), "gradient"))
-        both = [_line(e, f"{part}/miou", name, i) for i, (part, name) in enumerate(SCORED.items())]
+        both = [_line(e, f"{part}/{MAIN.name}", name, i) for i, (part, name) in enumerate(SCORED.items())]
         if any(v == v for v in both[0].y):
-            out.append((_chart(f"{label(e, shown)}: mIoU", both), "scored"))
+            out.append((_chart(f"{label(e, shown)}: {MAIN.label}", both), "scored"))
     return [(chart, kind) for chart, kind in out if chart.legend]
 
 

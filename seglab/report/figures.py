@@ -16,8 +16,8 @@ from seglab.pages.pictures import WRONG, error_image
 from seglab.report.comparison import Comparison
 from seglab.report.curves import label, trainings
 from seglab.report.inspection import Inspection, Sample
-from seglab.report.statistics import miou
 from seglab.report.study import Table, colors_of
+from seglab.scores import labels, miou
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5b5b5b")
 """Colours of losses that colour-blind readers tell apart (Okabe and Ito 2008), and two more."""
@@ -139,7 +139,7 @@ def differences(comparison: Comparison) -> Figure:
 def curves(table: Table) -> Figure:
     """Validation mIoU, IoU of each class and both losses over epochs: one line a training, one colour a loss."""
     shown, colors = trainings(table), colors_of(table.entries)
-    charts = {"val/miou": "validation mIoU", **{f"val/iou/{c}": f"validation IoU, {c}" for c in table.classes}}
+    charts = {f"val/{key}": f"validation {text}" for key, text in labels(table.classes).items()}
     charts |= {"val/loss": "validation loss", "train/loss": "training loss"}
     rows = -(-len(charts) // 4)
     figure = Figure(figsize=(13, 2.6 * rows + 0.4), layout="constrained")

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seglab.report.statistics import miou
+from seglab.config.schema import Config
 from seglab.report.study import Entry, Table, read_study
 from seglab.run.folder import Run
 from seglab.run.records import Validation
+from seglab.scores import iou_per_class, miou
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -93,18 +94,18 @@ class Inspection:
     @cached_property
     def data(self) -> "SegmentationData":
         """What the cell was trained on, if it still is where it was. Raises DataError."""
+        from seglab.config.constructors import check_node
         from seglab.config.parts import build_data
 
-        data = build_data(_found_from_here(self.entry.config, self.run))
+        config = _found_from_here(self.entry.config, self.run)
+        check_node("data", config)
+        data = build_data(config)
         data.setup()
         return data
 
     def iou(self) -> np.ndarray:
         """`float64 [N,K]`: of each validation image and class, NaN where the class is neither there nor predicted."""
-        counts = self.validation.confusion
-        hit = np.diagonal(counts, axis1=1, axis2=2)
-        union = counts.sum(1) + counts.sum(2) - hit
-        return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
+        return iou_per_class(self.validation.confusion)
 
     def worst(self) -> list[str]:
         """Names of all validation images, the lowest mIoU first; last those without any label."""
@@ -113,7 +114,7 @@ class Inspection:
 
     def sample(self, name: str) -> Sample:
         """One validation image. Raises ValueError where it, or its map, is not what the run saw."""
-        from seglab.audit.label_issues import probabilities
+        from seglab.maps.scoring import probabilities
 
         if name not in self.validation.names:
             raise ValueError(f"{name!r} is no validation image; accepted are {', '.join(self.validation.names)}")
@@ -128,13 +129,13 @@ class Inspection:
         return Sample(name, image, mask, prediction, confidence)
 
 
-def _found_from_here(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def _found_from_here(config: Config, run: Run) -> Config:
     """The config with a relative `data.root` as it is seen from here, not from where the training was started."""
-    root = config["data"]["root"]
+    root = config.data.get("root")
     if not isinstance(root, str) or Path(root).expanduser().is_dir():
-        return dict(config)
+        return config
     above = [folder / root for folder in run.folder.resolve().parents if (folder / root).is_dir()]
-    return {**config, "data": {**config["data"], "root": str(above[0]) if above else root}}
+    return config.but(data={**config.data, "root": str(above[0]) if above else root})
 
 
 def most_different(a: Inspection, b: Inspection) -> list[str]:

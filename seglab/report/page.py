@@ -10,14 +10,16 @@ import numpy as np
 from markupsafe import Markup
 
 from seglab.machine.files import write_whole
+from seglab.report.cells import Study, read_cells
 from seglab.report.charts import reliability
 from seglab.report.comparison import Comparison, Group, compare
 from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
 from seglab.report.settings import ceiling, commands, differences, environments, unfinished
 from seglab.report.statistics import DRAWS
-from seglab.report.study import Entry, Table, colors_of, read_study
+from seglab.report.study import Entry, Table, colors_of, read_tables
 from seglab.report.symptoms import symptoms
 from seglab.report.wall import MOST_BYTES, Wall, build_wall
+from seglab.scores import SCORES, keys
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -36,6 +38,16 @@ class Field:
 
 
 @dataclass
+class ScoreTable:
+    """Mean scores over seeds, a row for each group: of the whole split (`per_class` false), or of each class."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[Group, list[float | None]]]
+    per_class: bool
+
+
+@dataclass
 class Section:
     """All that the page says of one table."""
 
@@ -46,7 +58,7 @@ class Section:
     low: float
     high: float
     majority: float | None
-    per_class: list[tuple[Group, list[float | None]]]
+    scores: list[ScoreTable]
     confusions: list[tuple[Entry, np.ndarray]]
     shares: list[tuple[str, list[float]]]
     calibrations: list[tuple[Entry, Chart, float]]
@@ -65,12 +77,13 @@ def write_report(
 
     Raises FileNotFoundError where there is no run, and ValueError for a run folder or an audit that can't be read.
     """
-    tables = read_study(study)
-    if not tables:
+    found = read_cells(study)
+    tables = read_tables(found)
+    if not tables and not found.unreadable:
         raise FileNotFoundError(f"{study}: no run folder in it; accepted is a folder such as outputs/default")
     path = out or study / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(study, tables, ceiling(study, audit), data))
+    write_whole(path, page(study, found, tables, ceiling(study, audit), data))
     return path
 
 
@@ -83,7 +96,13 @@ def update(study: Path, data: "SegmentationData | None" = None) -> Path | None:
         return None
 
 
-def page(study: Path, tables: Sequence[Table], limit: dict[str, Any] | None, data: "SegmentationData | None") -> str:
+def page(
+    study: Path,
+    found: Study,
+    tables: Sequence[Table],
+    limit: dict[str, Any] | None,
+    data: "SegmentationData | None",
+) -> str:
     """The page as HTML."""
     from seglab.pages.page import render
 
@@ -92,6 +111,7 @@ def page(study: Path, tables: Sequence[Table], limit: dict[str, Any] | None, dat
         "report.html.j2",
         name=study.resolve().name,
         sections=[_section(t, limit, data, MOST_BYTES // len(tables)) for t in tables],
+        unreadable=found.unreadable,
         entries=entries,
         done=[e for e in entries if e.done],
         limit=limit,
@@ -112,7 +132,7 @@ def _section(table: Table, limit: dict[str, Any] | None, data: "SegmentationData
     top = limit["miou"] if limit and limit.get("miou") else 0.0
     low, high = min([*scores, majority or 1.0], default=0.0), max([*scores, top], default=1.0)
     return Section(
-        table, found, *_grid(found, low, high), low, high, majority, _per_class(found, table),
+        table, found, *_grid(found, low, high), low, high, majority, _scores(found, table),
         [(e, e.validation.confusion.sum(0)) for e in table.compared if e.validation],
         _shares(table), _calibrations(table), build_wall(table, data, most_bytes), overlaid(table), of_each(table),
         symptoms(table), unfinished(table), len(trainings(table)),
@@ -135,13 +155,24 @@ def _grid(found: Comparison, low: float, high: float) -> tuple[list[int], list[t
     return epochs, [(loss, [place(loss, e) for e in epochs]) for loss in losses]
 
 
-def _per_class(found: Comparison, table: Table) -> list[tuple[Group, list[float | None]]]:
-    out = []
-    for group in (g for g in found.groups if g.done):
-        values = [[e.cell.val.get(f"iou.{c}") for e in group.done] for c in table.classes]
-        known = [[v for v in each if v is not None] for each in values]
-        out.append((group, [float(np.mean(k)) if k else None for k in known]))
-    return sorted(out, key=lambda row: -(row[0].mean.value if row[0].mean else 0))
+def _scores(found: Comparison, table: Table) -> list[ScoreTable]:
+    """One table of the scores of whole splits, and one for each score that classes have."""
+    groups = sorted((g for g in found.groups if g.done), key=lambda g: -(g.mean.value if g.mean else 0))
+    shown = [score for score in SCORES if not score.reference]
+    whole = [score for score in shown if not score.per_class]
+    out = [ScoreTable("Scores of the whole validation split", [s.label for s in whole], [], False)]
+    wanted = [[s.name for s in whole]]
+    for score in (score for score in shown if score.per_class):
+        out.append(ScoreTable(f"{score.label} of each class", list(table.classes), [], True))
+        wanted.append(keys(score, table.classes))
+    for part, names in zip(out, wanted, strict=True):
+        part.rows = [(group, [_mean(group, name) for name in names]) for group in groups]
+    return out if groups else []
+
+
+def _mean(group: Group, name: str) -> float | None:
+    known = [v for v in (e.cell.val.get(name) for e in group.done) if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _shares(table: Table) -> list[tuple[str, list[float]]]:

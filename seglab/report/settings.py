@@ -7,12 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from seglab.config.schema import PARTS, flat, plain
 from seglab.report.study import Entry, Table, cell_name
-from seglab.report.tables import flat
 from seglab.run.folder import DONE
-
-OF_NO_CELL = ("output_dir", "marks", "profile", "benchmark")
-"""Config keys that say nothing about a cell."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,17 @@ class Differences:
 
 def differences(entries: Sequence[Entry]) -> Differences:
     """Configs as their differences; a key that a cell lacks is a dash."""
-    configs = [{k: v for k, v in flat(e.config).items() if k not in OF_NO_CELL} for e in entries]
+    configs = [flat(plain(e.config.select(lambda role: role.shown)) | _places(e)) for e in entries]
     keys = list(dict.fromkeys(k for c in configs for k in c))
     differs = [k for k in keys if any(k not in c or c[k] != configs[0][k] for c in configs)]
     rows = [(e.cell.folder, [_text(c, k) for k in differs]) for e, c in zip(entries, configs, strict=True)]
     common = [(k, _text(configs[0], k)) for k in keys if k not in differs] if configs else []
     return Differences(differs, rows, common)
+
+
+def _places(entry: Entry) -> dict[str, Any]:
+    """The parts in full, and names: `select` leaves out where the data are."""
+    return {name: plain(getattr(entry.config, name)) for name in PARTS} | {"names": dict(entry.config.names)}
 
 
 def _text(config: dict[str, Any], key: str) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seglab.scores import miou
+
 LEVEL = 0.95
 """Of every interval; a difference is called distinguishable at an adjusted p below 1 - LEVEL."""
 
@@ -42,16 +44,6 @@ class Difference:
     high: float
     p: float
     error: float
-
-
-def miou(counts: np.ndarray) -> np.ndarray:
-    """`float64 [...]` of counts `[...,K,K]`; absent classes are left out."""
-    hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    union = counts.sum(-1) + counts.sum(-2) - hit
-    present = union > 0
-    share = np.divide(hit, union, out=np.zeros_like(hit), where=present)
-    classes = present.sum(-1)
-    return np.where(classes > 0, share.sum(-1) / np.maximum(classes, 1), np.nan)
 
 
 def sums_by_unit(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:

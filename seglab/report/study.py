@@ -1,17 +1,18 @@
-"""A study as the report sees it: each cell with what its run folder holds, and in words what it lacks."""
+"""A study as the report sees it: each cell with the content of its run folder, and in words what it lacks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from seglab.report.tables import Cell, cells
+from seglab.config.schema import Config, ConfigError
+from seglab.report.cells import Cell, Study, read_cells
 from seglab.run.folder import DONE, Run
 from seglab.run.records import RecordError, Validation
+from seglab.scores import MAIN
 
 NO_COLOR = "#808080"
 """Of a class whose colour can't be read."""
@@ -23,7 +24,7 @@ class Entry:
 
     cell: Cell
     run: Run
-    config: Mapping[str, Any]
+    config: Config
     name: str
     """Loss, epochs and, where a table has several, the seed."""
     metrics: list[dict[str, float]] = field(default_factory=list)
@@ -34,17 +35,17 @@ class Entry:
     @property
     def done(self) -> bool:
         """Whether it has a score."""
-        return self.cell.status == DONE and self.cell.val.get("miou") is not None
+        return self.cell.status == DONE and self.cell.val.get(MAIN.name) is not None
 
     @property
     def miou(self) -> float:
         """Validation mIoU of a finished cell."""
-        return float(self.cell.val["miou"] or 0)
+        return float(self.cell.val[MAIN.name] or 0)
 
     @property
     def classes(self) -> dict[str, str]:
         """Class names and their colours."""
-        return {str(k): str(v) if is_color(v) else NO_COLOR for k, v in self.config["data"]["classes"].items()}
+        return {k: v if is_color(v) else NO_COLOR for k, v in self.config.classes.items()}
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Table:
 
     title: str
     entries: list[Entry]
+    superseded: Sequence[Cell] = ()
+    """runs of which a newer one of the same cell counts"""
 
     @property
     def done(self) -> list[Entry]:
@@ -73,19 +76,24 @@ class Table:
 
 
 def read_study(folder: Path) -> list[Table]:
-    """The tables of a study, in the order of their titles. Raises ValueError for a folder that holds no run of ours."""
-    try:
-        return _read(folder)
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as e:
-        why = f"{type(e).__name__}: {e}".splitlines()[0]
-        raise ValueError(f"{folder}: a run folder in it can't be read ({why})") from e
+    """The tables of a study, in the order of their titles; a run folder that can't be read is left out."""
+    return read_tables(read_cells(folder))
 
 
-def _read(folder: Path) -> list[Table]:
-    tables: dict[str, list[Cell]] = {}
-    for cell in cells(folder):
-        tables.setdefault(cell.table, []).append(cell)
-    return [Table(title, [_entry(folder, c, found) for c in found]) for title, found in tables.items()]
+def read_tables(study: Study) -> list[Table]:
+    """The same of cells that were read; what turns out to be unreadable is noted in `study`."""
+    out = []
+    for title in dict.fromkeys(c.table for c in study.cells):
+        among = [c for c in study.cells if c.table == title]
+        entries = []
+        for cell in among:
+            try:
+                entries.append(_entry(cell, among))
+            except (ConfigError, OSError) as e:
+                study.unreadable[cell.folder] = str(e).splitlines()[0]
+        if entries:
+            out.append(Table(title, entries, [c for c in study.superseded if c.table == title]))
+    return out
 
 
 def is_color(value: Any) -> bool:
@@ -98,11 +106,11 @@ def cell_name(loss: str, epochs: int, seed: int, seeds: int) -> str:
     return f"{loss}, {epochs} epoch{'s' * (epochs != 1)}" + (f", seed {seed}" if seeds > 1 else "")
 
 
-def _entry(folder: Path, cell: Cell, among: Sequence[Cell]) -> Entry:
-    run = Run(folder / cell.folder)
+def _entry(cell: Cell, among: Sequence[Cell]) -> Entry:
     name = cell_name(cell.loss, cell.epochs, cell.seed, len({c.seed for c in among}))
-    entry = Entry(cell, run, run.config(), name)
-    wrong = {k: v for k, v in entry.config["data"]["classes"].items() if not is_color(v)}
+    run = cell.run
+    entry = Entry(cell, run, cell.config, name)
+    wrong = {k: v for k, v in cell.config.classes.items() if not is_color(v)}
     entry.problems += [f"{cell.folder}: class {k} has the colour {v}, which is no #rrggbb" for k, v in wrong.items()]
     for part, read in {"metrics": run.metrics, **_records(entry)}.items():
         try:

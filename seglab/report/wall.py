@@ -12,9 +12,9 @@ from PIL import Image
 from seglab.labels import VOID, rgb
 from seglab.pages.page import picture
 from seglab.pages.pictures import RIGHT, WRONG, panel_parts
-from seglab.report.statistics import miou
 from seglab.report.study import Entry, Table
 from seglab.run.records import RecordError
+from seglab.scores import confusion, miou
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -117,7 +117,7 @@ def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
     assert entries[0].validation
     names = entries[0].validation.names
     scores = np.stack([miou(e.validation.confusion) for e in entries if e.validation])  # [cells,N]
-    count = min(int(entries[0].config.get("pictures", 4)), len(names))
+    count = min(entries[0].config.pictures, len(names))
     kinds: dict[str, list[str]] = {}
     for i in np.linspace(0, len(names) - 1, count).round().astype(int):  # as SegmentationData.picture_indices
         kinds.setdefault(names[i], []).append("fixed")
@@ -180,10 +180,13 @@ def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
 
 def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) -> Look:
     """Looks into the data if it is that of the runs, else into the panels that the runs keep."""
+    from seglab.config.constructors import check_node
     from seglab.config.parts import build_data
 
     entry = table.compared[0]
     try:
+        if data is None:
+            check_node("data", entry.config)
         cache = (data or build_data(entry.config)).cache
     except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
         notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
@@ -206,9 +209,9 @@ def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
     prediction, kept = entry.run.records.map(name), entry.validation
     if prediction is None or kept is None or prediction.shape != mask.shape:
         return False
-    k, valid = len(entry.classes), mask != VOID
-    pairs = mask[valid].astype(int) * k + prediction[valid]
-    return bool((np.bincount(pairs, minlength=k * k) == kept.confusion[kept.names.index(name)].ravel()).all())
+    if prediction.max(initial=0) >= len(entry.classes):
+        return False
+    return bool((confusion(mask, prediction, len(entry.classes)) == kept.confusion[kept.names.index(name)]).all())
 
 
 def _from_panel(entry: Entry, name: str) -> tuple[np.ndarray, np.ndarray] | None:

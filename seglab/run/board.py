@@ -10,12 +10,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from seglab.run.board_tables import LAYOUT, precision_recall, table_row
+from seglab.run.board_tables import FINAL, LAYOUT, PR_CURVES, precision_recall, table_row, tag
 
 PATTERN = "events.out.tfevents.*"
-PR_CURVES = "precision_recall/"
-FINAL = ("final/", "_hparams_/", PR_CURVES)
-"""Beginnings of the tags that only a finished run has."""
 OWN = (*FINAL, LAYOUT)
 """Beginnings of the tags that no run takes over from another."""
 
@@ -27,11 +24,19 @@ class Board:
         old = sorted(folder.glob(PATTERN))
         self._writer = SummaryWriter(str(folder))
         self._write(layout)
+        self._taken_over: set[str] = set()
         for event in events_until(source, epochs):
             self._writer._get_file_writer().event_writer.add_event(event)
+            self._taken_over |= {value.tag for value in event.summary.value}
         self._writer.flush()
         for path in old:
             path.unlink()
+
+    def complete(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """The points of epochs taken over that their file lacks: scores that are newer than the run."""
+        for row in rows:
+            new = {k: v for k, v in row.items() if "/" in k and tag(k) not in self._taken_over}
+            self.add_scores(int(row["epoch"]), new)
 
     def add_scores(self, epoch: int, values: Mapping[str, float]) -> None:
         """A point on each curve; an absent class has none."""
@@ -75,12 +80,6 @@ class Board:
 
     def _write(self, summary: Summary) -> None:
         self._writer._get_file_writer().add_summary(summary)
-
-
-def tag(name: str) -> str:
-    """`val/miou` -> `miou/val`, so that TensorBoard lays the stages of one score side by side."""
-    stage, _, score = name.partition("/")
-    return f"{score}/{stage}" if score and not name.startswith((*FINAL, "gradient/")) else name
 
 
 def events_until(folder: Path, epochs: int) -> Iterator[Event]:

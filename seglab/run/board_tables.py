@@ -18,8 +18,14 @@ from tensorboard.plugins.hparams.api_pb2 import (
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from torch.utils.tensorboard.summary import custom_scalars
 
+from seglab.scores import MAIN, SCORES
+
 LAYOUT = "custom_scalars__config__"
 """The tag under which TensorBoard looks for the groups of curves."""
+
+PR_CURVES = "precision_recall/"
+FINAL = ("final/", "_hparams_/", PR_CURVES)
+"""Beginnings of the tags that only a finished run has."""
 
 AXES = {"loss", "epochs", "seed", "model"}
 """In what the runs of a study differ: TensorBoard opens with five settings, these first and then by name."""
@@ -27,17 +33,32 @@ AXES = {"loss", "epochs", "seed", "model"}
 
 def layout(class_names: Iterable[str], score_train: bool) -> Summary:
     """Groups of charts, in each chart one curve of every run."""
-    scored = {"training images, scored alike": "miou/train_scored"} if score_train else {}
+    names = list(class_names)
+    main = {"validation": tag(f"val/{MAIN.name}")}
+    if score_train:
+        main["training images, scored alike"] = tag(f"train_scored/{MAIN.name}")
+    others = [score for score in SCORES if score is not MAIN and not score.reference]
+    of_classes = {
+        f"validation {score.label} of each class": {name: tag(f"val/{score.name}/{name}") for name in names}
+        for score in others
+        if score.per_class
+    }
     groups = {
-        "mIoU": {"validation": "miou/val", **scored},
-        "loss": {"validation": "loss/val", "training": "loss/train"},
-        "validation IoU of each class": {name: f"iou/{name}/val" for name in class_names},
-        "other validation scores": {"Dice": "dice/val", "accuracy": "accuracy/val"},
+        MAIN.label: main,
+        "loss": {"validation": tag("val/loss"), "training": tag("train/loss")},
+        **of_classes,
+        "other validation scores": {s.label: tag(f"val/{s.name}") for s in others if not s.per_class},
         "gradient norm": {stage: f"gradient/{stage}" for stage in ("encoder", "bottleneck", "decoder", "head")},
         "optimisation": {"learning rate": "learning_rate", "batch norm: batch against running": "batch_norm_gap"},
     }
     charts = {g: {t: ("Multiline", [f"{re.escape(tag)}$"]) for t, tag in tags.items()} for g, tags in groups.items()}
     return custom_scalars(charts)
+
+
+def tag(name: str) -> str:
+    """`val/miou` -> `miou/val`, so that TensorBoard lays the stages of one score side by side."""
+    stage, _, score = name.partition("/")
+    return f"{score}/{stage}" if score and not name.startswith((*FINAL, "gradient/")) else name
 
 
 def table_row(settings: Mapping[str, str | float], metrics: Mapping[str, str]) -> list[Summary]:

@@ -6,14 +6,17 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from filelock import FileLock, Timeout
 
 from seglab.machine.files import without_nan, write_whole
-from seglab.run.records import Records
+from seglab.run.records import RecordError, Records
+from seglab.scores import SCORES, flattened, keys, scores
 
 DONE, FAILED, DIVERGED, INTERRUPTED, RUNNING = "done", "failed", "diverged", "interrupted", "running"
 """What a run can be; a run that was killed is interrupted, too."""
@@ -31,6 +34,7 @@ class Run:
         self.config_file = self.folder / "config.yaml"
         self.metrics_file = self.folder / "metrics.csv"
         self.times_file = self.folder / "times.csv"
+        self.counts_file = self.folder / "counts.csv"
         self.log_file = self.folder / "train.log"
         self.environment_file = self.folder / "environment.json"
         self.results_file = self.folder / "results.json"
@@ -64,16 +68,21 @@ class Run:
         for folder in (self.last_checkpoint.parent, self.pictures):
             folder.mkdir(parents=True, exist_ok=True)
         self.results_file.unlink(missing_ok=True)
-        for path in (self.metrics_file, self.times_file):
+        for path in (self.metrics_file, self.times_file, self.counts_file):
             self._write_rows(path, [row for row in _rows(path) if int(row["epoch"]) <= epochs])
         write_whole(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        self.write_environment(environment)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Keeps where and on what it is trained."""
         write_whole(self.environment_file, json.dumps(environment, indent=2))
 
     def take_over(self, other: "Run", epochs: int) -> None:
         """The rows and the log of the first `epochs` epochs of another run of the same identity."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for source, path in ((other.metrics_file, self.metrics_file), (other.times_file, self.times_file)):
-            self._write_rows(path, [row for row in _rows(source) if int(row["epoch"]) <= epochs])
+        found = {self.metrics_file: other._metrics(), self.times_file: _rows(other.times_file)}
+        for path, rows in {**found, self.counts_file: _rows(other.counts_file)}.items():
+            self._write_rows(path, [row for row in rows if int(row["epoch"]) <= epochs])
         with self.log_file.open("a") as f:  # appended: whoever trains this run writes into the same file already
             f.write(other.log_file.read_text() if other.log_file.exists() else "")
 
@@ -104,15 +113,42 @@ class Run:
         """What environment.json says."""
         return json.loads(self.environment_file.read_text())
 
-    def add_epoch(self, scores: Mapping[str, float | int], times: Mapping[str, float | int]) -> None:
-        """Appends one row to metrics.csv, in which NaN (an absent class) is an empty field, and one to times.csv."""
-        for path, row in ((self.metrics_file, scores), (self.times_file, times)):
-            rows = [r for r in _rows(path) if int(r["epoch"]) < scores["epoch"]]
-            self._write_rows(path, [*rows, {k: "" if v != v else str(v) for k, v in row.items()}])
+    def add_epoch(
+        self,
+        numbers: Mapping[str, float | int],
+        times: Mapping[str, float | int],
+        counts: Mapping[str, np.ndarray] | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        """Appends one row to metrics.csv, in which NaN (an absent class) is an empty field, and one to times.csv.
+
+        `counts`: the confusion matrix `[K,K]` (rows true) of each stage that was scored, a row each in counts.csv.
+        """
+        epoch = numbers["epoch"]
+        pairs = [f"{true} as {predicted}" for true in class_names for predicted in class_names]
+        counted = [
+            {"epoch": epoch, "stage": stage} | dict(zip(pairs, matrix.ravel().tolist(), strict=True))
+            for stage, matrix in (counts or {}).items()
+        ]
+        for path, new in ((self.metrics_file, [numbers]), (self.times_file, [times]), (self.counts_file, counted)):
+            rows = [row for row in _rows(path) if int(row["epoch"]) < epoch]
+            self._write_rows(path, [*rows, *({k: "" if v != v else str(v) for k, v in row.items()} for row in new)])
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv, an empty field as NaN."""
-        return [{k: float(v or "nan") for k, v in row.items()} for row in _rows(self.metrics_file)]
+        """The rows of metrics.csv, an empty field as NaN, with scores that are newer than the run from counts.csv."""
+        return [{k: float(v or "nan") for k, v in row.items()} for row in self._metrics()]
+
+    def _metrics(self) -> list[dict[str, str]]:
+        rows = _rows(self.metrics_file)
+        counted = {(row["epoch"], row["stage"]): row for row in _rows(self.counts_file)}
+        for (epoch, stage), counts in counted.items():
+            names = [text[: (len(text) - 4) // 2] for text in counts if _is_diagonal(text)]
+            for row in (r for r in rows if r["epoch"] == epoch):
+                if any(f"{stage}/{key}" not in row for score in SCORES for key in keys(score, names)):
+                    matrix = np.array(list(counts.values())[2:], np.int64).reshape(len(names), len(names))
+                    known = {f"{stage}/{k}": "" if v != v else str(v) for k, v in scores(matrix, names).items()}
+                    row |= {k: v for k, v in known.items() if k not in row}
+        return rows
 
     def times(self) -> list[dict[str, float]]:
         """The rows of times.csv: seconds and images of each epoch's training."""
@@ -158,6 +194,30 @@ class Run:
             return True
 
     @property
+    def finished(self) -> str:
+        """When it was finished, in ISO's form and UTC; empty of a run that is not."""
+        if not self.results_file.exists():
+            return ""
+        known = self.environment().get("finished") if self.environment_file.exists() else None
+        written = datetime.fromtimestamp(self.results_file.stat().st_mtime, UTC)
+        return str(known or written.isoformat())
+
+    def scores(self) -> dict[str, float | None]:
+        """Validation scores of a finished run by name; those that are newer than the run from validation.csv."""
+        results = self.results()
+        own = flattened(results.get("val") or {})
+        names = list(results.get("val", {}).get("iou", {}))
+        if all(key in own for score in SCORES if not score.reference for key in keys(score, names)):
+            return own
+        try:
+            kept = self.records.validation()
+        except RecordError:
+            kept = None
+        found = scores(kept.confusion.sum(0), names) if kept and kept.confusion.shape[1] == len(names) else {}
+        derived = {key: found.get(key) for score in SCORES if not score.reference for key in keys(score, names)}
+        return own | {k: None if v != v else v for k, v in derived.items() if k not in own}
+
+    @property
     def done(self) -> bool:
         """Whether it is finished and has a score."""
         return self.results_file.exists() and self.results()["status"] == DONE
@@ -168,6 +228,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as f:
         return list(csv.DictReader(f))
+
+
+def _is_diagonal(text: str) -> bool:
+    name = text[: (len(text) - 4) // 2]
+    return text == f"{name} as {name}"
 
 
 def runs_of(study: Path) -> Iterator[Run]:

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from seglab.machine.files import write_whole
-
-CALIBRATION_BINS, PROBABILITY_BINS = 20, 126
-"""Equal bins of 0..1 in calibration.csv and in probabilities.csv; TensorBoard draws PR curves over their 127 edges."""
+from seglab.scores import PROBABILITY_BINS
 
 
 class RecordError(ValueError):

@@ -1,21 +1,30 @@
-"""What one job of train.py does: it trains a row of cells, or measures how fast that would be."""
+"""One job of train.py: it trains a row of cells, or measures how fast that would be."""
 
-from collections.abc import Mapping
+import logging
+from pathlib import Path
 from typing import Any
 
 from seglab.benchmark.benchmark import benchmark
-from seglab.config.schema import ConfigError
-from seglab.machine.processes import together
+from seglab.config.schema import Config, ConfigError
+from seglab.sweep.done import cell_done, show
 from seglab.training.row import train_row
 
+log = logging.getLogger(__name__)
 
-def job(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A result for each cell, or the one of a benchmark; each has a `status`. Raises ConfigError or DataError."""
-    if not config["benchmark"]:
-        return train_row(config)
-    if config["profile"]:
+
+def job(config: Config, alone: bool = False) -> list[dict[str, Any]]:
+    """A result for each cell, or the one of a benchmark; each has a `status`. Raises ConfigError or DataError.
+
+    `alone`: no sweep follows that would show what it left.
+    """
+    if not config.benchmark:
+        results = train_row(config, cell_done)
+        if alone and (report := show(Path(config.output_dir).expanduser() / config.study)):
+            log.info("%s shows it", report)
+        return results
+    if config.profile:
         raise ConfigError("profile=true with benchmark=true: accepted is one of them")
-    if together(config):
+    if config.together:
         raise ConfigError(
             "benchmark=true with trainer.strategy=ddp: it measures one device; accepted are other trainers"
         )

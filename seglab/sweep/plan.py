@@ -1,4 +1,4 @@
-"""Which trainings a sweep needs, which cells each of them fills, and what is shown of them at its end."""
+"""The trainings that a sweep needs, the cells that each of them fills, and what is shown at its end."""
 
 import json
 import logging
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seglab.config.schema import Config, plain
 from seglab.data import SegmentationData
-from seglab.profile.tables import nothing_left
-from seglab.report import write_grid
-from seglab.report.page import update
+from seglab.report.tables import write_grid
 from seglab.run.folder import DONE
+from seglab.sweep.done import show
 from seglab.training.cell import Cell, prepare
-from seglab.training.row import starting_point
+from seglab.training.row import nothing_left, starting_point
 
 log = logging.getLogger(__name__)
 
-Job = tuple[Sequence[str], Mapping[str, Any]]
+Job = tuple[Sequence[str], Config]
 """Overrides, and the config that they make."""
 
 
@@ -56,15 +56,18 @@ def _trained(cell: Cell) -> int:
     return found.epochs if found else 0
 
 
-def trainings(jobs: Sequence[Job]) -> list[Training]:
-    """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError."""
+def trainings(jobs: Sequence[Job], trains_here: bool = True) -> list[Training]:
+    """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError.
+
+    `trains_here`: on this device; else a job of its own decides on which.
+    """
     rows: dict[tuple, Training] = {}
     read: dict[str, SegmentationData] = {}
     for overrides, config in jobs:
-        source = json.dumps(config["data"])
-        read[source], (cell,) = prepare(config, read.get(source))
+        source = json.dumps(plain(config.data))
+        read[source], (cell,) = prepare(config, read.get(source), trains_here)
         alone = () if cell.shared_epochs else (cell.epochs,)
-        key = (cell.identity, config["study"], *alone)
+        key = (cell.identity.key, cell.study, *alone)
         row = rows.get(key)
         if row is None:
             rows[key] = Training(tuple(overrides), (cell,))
@@ -82,13 +85,13 @@ def say_plan(rows: Sequence[Training]) -> None:
     log.info("%d cells in %d trainings: %d epochs to train, %d if each cell was trained alone",
              len(cells), len(rows), sum(row.cost for row in rows), alone)  # fmt: skip
     if any(not c.shared_epochs for c in cells):
-        why = "share=false" if not cells[0].config["share"] else "their schedule looks at the total"
+        why = "share=false" if not cells[0].config.share else "their schedule looks at the total"
         log.info("cells of different lengths are trained alone: %s", why)
     for status in dict.fromkeys(_state(c) for c in cells):
         names = [c.run.folder.name for c in cells if _state(c) == status]
         log.info("%s: %s", status, ", ".join(names))
     for row in rows:
-        if row.done and row.cells[-1].config["profile"]:
+        if row.done and row.cells[-1].config.profile:
             log.info("%s", nothing_left(row.cells[-1].run))
 
 
@@ -113,9 +116,9 @@ def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:
 def finish(rows: Sequence[Training]) -> None:
     """Writes and prints the grid of each study. Raises SystemExit if a cell of this sweep has no score."""
     cells = [cell for row in rows for cell in row.cells]
-    for study in dict.fromkeys(cell.run.folder.parent for cell in cells):
+    for study in dict.fromkeys(cell.study for cell in cells):
         print(f"\n{write_grid(study)}\n{study / 'grid.csv'} and grid.md hold the same.")
-        if report := update(study):
+        if report := show(study):
             print(f"{report} shows the maps, the curves, and which differences are real.")
     missing = sum(not cell.run.done for cell in cells)
     if missing:

@@ -1,20 +1,20 @@
-"""The one LightningModule: network, loss and confusion matrices, and one step that every stage shares."""
+"""The one LightningModule: network, loss and optimiser; how its maps are scored is handed in."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from seglab.maps.scoring import class_map
-from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.profile.phases import during
-from seglab.scores import confusion_matrix, majority_miou, scores
 from seglab.task.finite import LossWatch
 from seglab.task.schedules import Constant
+
+if TYPE_CHECKING:
+    from seglab.maps.scoring import Scored, Scoring
 
 
 class Tally:
@@ -23,7 +23,7 @@ class Tally:
     def __init__(self, num_classes: int, device: torch.device):
         self.loss = torch.zeros((), device=device)
         self.images = 0
-        self.cm = torch.zeros(num_classes, num_classes, dtype=torch.long, device=device)
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.long, device=device)
 
 
 class SegmentationTask(pl.LightningModule):
@@ -35,16 +35,19 @@ class SegmentationTask(pl.LightningModule):
         loss: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Constant,
-        class_names: list[str],
+        scoring: "Scoring",
         seed: int = 0,
         compile: bool = False,
     ):
         super().__init__()
-        self.net, self.loss, self.make_optimizer, self.schedule = net, loss, optimizer, schedule
-        self.class_names, self.seed = class_names, seed
+        self.net = net
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.scoring = scoring
+        self.seed = seed
         self.tallies: dict[str, Tally] = {}
         self.watch = LossWatch()
-        self._for_maps: list[Network] = []  # a list, so that it is no part of the module and its checkpoints
         # The function and not the module, whose weights would else have two names; training alone, so that scores and
         # maps come from one path; each shape by itself, so that code does not depend on which of them came first.
         self._compiled = torch.compile(net.forward, dynamic=False) if compile else None
@@ -53,11 +56,22 @@ class SegmentationTask(pl.LightningModule):
         """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
         return self.net(image)
 
-    def step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Tensor]:
-        """Logits and loss of a batch, the loss added to the stage's tally. Raises NotFinite, in time or a bit later."""
-        forward = (self._compiled or self.net) if stage == "train" else self._for_maps[0]
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         with during(self.trainer, "forward"):
-            logits = forward(batch["image"])
+            logits = (self._compiled or self.net)(batch["image"])
+        return self._add_loss(logits, batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> "dict[str, Scored]":
+        stage = self._scored_stages[dataloader_idx]
+        with during(self.trainer, "forward"):
+            logits = self.scoring.logits(batch["image"])
+        scored = self.scoring.score(logits, batch["mask"])
+        self._add_loss(logits, batch, stage)
+        self.tallies[stage].counts += scored.counts.sum(0)
+        return {"scored": scored}
+
+    def _add_loss(self, logits: Tensor, batch: dict[str, Any], stage: str) -> Tensor:
+        """The loss of a batch, added to the stage's tally. Raises NotFinite, in time or a bit later."""
         with during(self.trainer, "loss"):
             loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
@@ -65,7 +79,7 @@ class SegmentationTask(pl.LightningModule):
         tally = self.tallies[stage]
         tally.loss += loss.detach() * len(logits)
         tally.images += len(logits)
-        return logits, loss
+        return loss
 
     @property
     def epoch(self) -> int:
@@ -77,7 +91,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.net.start_epoch(self.epoch)
-        self.tallies = {"train": Tally(len(self.class_names), self.device)}
+        self.tallies = {"train": self._tally()}
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         self.net.start_batch(batch_idx)
@@ -86,41 +100,34 @@ class SegmentationTask(pl.LightningModule):
             group["lr"] = group["initial_lr"] * self.schedule.factor(epoch, self.trainer.max_epochs or 0)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        return self.step(batch, "train")[1]
-
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # each process has running statistics of its own: the first's are kept
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        self._for_maps = [for_inference(self.net)]
+        self.scoring.begin(self.net)
         for stage in self._scored_stages:
-            self.tallies[stage] = Tally(len(self.class_names), self.device)
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        stage = self._scored_stages[dataloader_idx]
-        logits, _ = self.step(batch, stage)
-        self.tallies[stage].cm += confusion_matrix(class_map(logits), batch["mask"], len(self.class_names))
+            self.tallies[stage] = self._tally()
 
     def on_validation_epoch_end(self) -> None:
-        self._for_maps = []
+        self.scoring.end()
 
     @property
     def _scored_stages(self) -> list[str]:
         return ["val", "train_scored"][: len(self.trainer.num_val_batches)]
 
-    def epoch_scores(self) -> dict[str, float]:
-        """`<stage>/loss` of every stage, and `<stage>/miou`, `<stage>/iou/<class>` ... of those scored in eval mode."""
+    def epoch_scores(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """`<stage>/loss` of every stage, `<stage>/<score>` of those scored in eval mode, and their counts `[K,K]`."""
         self.watch.look(self.trainer.strategy)
-        out: dict[str, float] = {}
+        numbers: dict[str, float] = {}
+        counts: dict[str, np.ndarray] = {}
         for stage, tally in self.tallies.items():
-            images = torch.tensor(tally.images, device=self.device)
-            loss, images, cm = (self._summed(t) for t in (tally.loss, images, tally.cm))
-            out[f"{stage}/loss"] = float(loss) / int(images)
+            images = self._summed(torch.tensor(tally.images, device=self.device))
+            numbers[f"{stage}/loss"] = float(self._summed(tally.loss)) / int(images)
+            total = self._summed(tally.counts)
             if stage != "train":
-                out |= {f"{stage}/{name}": value for name, value in scores(cm, self.class_names).items()}
-                out[f"{stage}/majority_miou"] = float(majority_miou(cm))
-        return out
+                counts[stage] = total.cpu().numpy()
+                numbers |= {f"{stage}/{name}": value for name, value in self.scoring.numbers(total).items()}
+        return numbers, counts
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.make_optimizer(self.parameters())
@@ -135,10 +142,13 @@ class SegmentationTask(pl.LightningModule):
         checkpoint["tally"] = {"loss": loss, "images": int(images)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        tally = Tally(len(self.class_names), self.device)
+        tally = self._tally()
         self.tallies = {"train": tally}
         if self.trainer.is_global_zero:  # of several processes that train together, one has the sum of all
             tally.loss, tally.images = checkpoint["tally"]["loss"].to(self.device), checkpoint["tally"]["images"]
+
+    def _tally(self) -> Tally:
+        return Tally(len(self.scoring.class_names), self.device)
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes that train together."""

@@ -1,49 +1,87 @@
 """One cell of the grid: its config, identity and folder, and how its folder is started and finished."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from seglab.config.identity import identity
+import torch
+
+from seglab.config.identity import Identity, elsewhere, here, identity, recorded
 from seglab.config.messages import command
 from seglab.config.parts import build_data, build_schedule, check_parts
+from seglab.config.read import read
+from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.machine.environment import environment
-from seglab.machine.processes import together
 from seglab.run import checkpoints
 from seglab.run.board import Board
 from seglab.run.board_tables import layout
 from seglab.run.folder import DONE, Run
+from seglab.scores import MAIN, flattened, nested
 from seglab.task.schedules import Constant
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A training of `config["epochs"]` epochs, and the folder that it fills."""
+    """A training of `config.epochs` epochs, and the folder that it fills."""
 
-    config: Mapping[str, Any]
-    identity: str
-    run: Run
+    config: Config
+    identity: Identity
     schedule: Constant
 
     @property
     def epochs(self) -> int:
         """Epochs to train."""
-        return self.config["epochs"]
+        return self.config.epochs
+
+    @property
+    def name(self) -> str:
+        """What the name of its folder begins with."""
+        names = self.config.names
+        return f"{names.model}-{names.loss}-e{self.epochs}-s{self.config.seed}"
+
+    @property
+    def study(self) -> Path:
+        """The folder of its study."""
+        return Path(self.config.output_dir).expanduser() / self.config.study
+
+    @property
+    def run(self) -> Run:
+        """Its folder. Where another process decides its device: the one that says it is this cell, if there is one."""
+        if self.identity.decided:
+            return self._own
+        found = [run for run, differs in self.namesakes() if not differs]
+        return max(found, key=lambda run: (run.done, run.finished), default=Run(self.study / self.name))
+
+    @cached_property
+    def _own(self) -> Run:
+        return Run(self.study / f"{self.name}-{self.identity.key[:8]}")
+
+    def namesakes(self) -> Iterator[tuple[Run, list[str]]]:
+        """Every run folder of the same name in its study, and the facts in which its identity differs."""
+        for folder in sorted(self.study.glob(f"{self.name}-*")):
+            run = Run(folder)
+            try:
+                yield run, self.identity.differs(recorded(run.environment(), read(run)))
+            except (OSError, ValueError):
+                continue  # a folder that can't be read is no cell of ours
 
     @property
     def shared_epochs(self) -> int:
         """How many of them any longer cell of the same identity trains, too."""
-        shared = self.schedule.shared_epochs(self.epochs) if self.config["share"] else 0
+        shared = self.schedule.shared_epochs(self.epochs) if self.config.share else 0
         # processes that train together end with their training, so that none is left for a cell's own decay
-        return shared if shared == self.epochs or not together(self.config) else 0
+        return shared if shared == self.epochs or not self.config.together else 0
 
     def head(self, status: str, reason: str | None = None) -> dict[str, Any]:
-        """What results.json opens with."""
-        names = self.config["names"]
-        out = {"status": status, "identity": self.identity, "model": names["model"], "loss": names["loss"]}
-        out |= {"epochs": self.epochs, "seed": self.config["seed"]}
+        """The first lines of results.json."""
+        names = self.config.names
+        out: dict[str, Any] = {"status": status, "identity": self.identity.key}
+        out |= {"model": names.model, "loss": names.loss}
+        out |= {"epochs": self.epochs, "seed": self.config.seed}
         return out | ({"reason": reason} if reason else {})
 
     def start(self, found: checkpoints.Found | None) -> Board:
@@ -52,43 +90,48 @@ class Cell:
         source = found.run if found else self.run
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
-        self.run.start(self.config, environment(self.config["trainer"]["accelerator"], self.config["threads"]), epochs)
+        facts = {name: self.identity.facts[name] for name in ("settings", "data", "code", "device")}
+        self.run.start(self.config.plain(), environment() | facts, epochs)
         self.run.write_command(command())
         if found and source.folder != self.run.folder:
             checkpoints.link(found.path, self.run.last_checkpoint)
             checkpoints.link(source.best_checkpoint, self.run.best_checkpoint)
-        groups = layout(self.config["data"]["classes"], self.config["score_train"])
-        return Board(self.run.folder, source.folder, epochs, groups)
+        board = Board(self.run.folder, source.folder, epochs, layout(self.config.classes, self.config.score_train))
+        board.complete(self.run.metrics())
+        return board
 
-    def finish(self, board: Board, pictures: Sequence[tuple[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    def finish(self, board: Board, pictures: Sequence[tuple[str, Any]]) -> None:
         """Pictures, the hparams row and results.json, all from what the run folder holds."""
+        class_names = list(self.config.classes)
         for name, picture in pictures:
             picture.save(self.run.pictures / f"{name}.png", optimize=True)
         results = self.head(DONE) | results_of(self.run, class_names)
         board.add_final(self.epochs, self._settings(), final_scores(results), pictures)
-        histogram = self.run.records.probabilities() if self.config["pr_curves"] else None
+        histogram = self.run.records.probabilities() if self.config.pr_curves else None
         if histogram is not None:
             board.add_pr_curves(self.epochs, class_names, histogram)
         board.close()
+        finished = {"finished": datetime.now(UTC).isoformat()}
+        self.run.write_environment(self.run.environment() | finished)
         results["environment"] = self.run.environment()
         self.run.write_results(results)
-        return results
 
     def _settings(self) -> dict[str, str | float]:
         config = self.config
-        out = {group: config["names"][group] for group in ("model", "loss", "data")}
-        out |= {"epochs": self.epochs, "seed": config["seed"]}
-        return out | {"learning rate": config["optimizer"]["lr"], "batch size": config["data"]["batch_size"]}
+        out: dict[str, str | float] = {g: getattr(config.names, g) for g in ("model", "loss", "data")}
+        out |= {"epochs": self.epochs, "seed": config.seed}
+        return out | {"learning rate": config.optimizer["lr"], "batch size": config.data["batch_size"]}
 
 
 def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
     """The scores after the last epoch, the best epoch, and the time, from metrics.csv and times.csv."""
-    rows, times = run.metrics(), run.times()
-    last, seconds = rows[-1], sum(t["seconds"] for t in times)
-    val = {name: last[f"val/{name}"] for name in ("miou", "dice", "accuracy")}
+    rows = run.metrics()
+    times = run.times()
+    last = {name.removeprefix("val/"): value for name, value in rows[-1].items() if name.startswith("val/")}
+    seconds = sum(t["seconds"] for t in times)
     return {
-        "val": val | {"iou": {name: last[f"val/iou/{name}"] for name in class_names}},
-        "majority_miou": last["val/majority_miou"],
+        "val": nested(last, class_names),
+        "majority_miou": last["majority_miou"],
         "best": run.best(len(rows)),
         "train_seconds": seconds,
         "images_per_second": sum(t["images"] for t in times) / seconds,
@@ -97,26 +140,25 @@ def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:
 
 def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
     """The numbers by which finished runs are compared, those first that are looked at first."""
-    val, best = results["val"], results["best"]
-    out = {"miou": val["miou"], "best_miou": best["miou"], "best_epoch": best["epoch"]}
-    out |= {name: val[name] for name in ("dice", "accuracy")}
-    return out | {f"iou/{name}": value for name, value in val["iou"].items()}
+    val = flattened(results["val"])
+    best = results["best"]
+    return {MAIN.name: val[MAIN.name], f"best_{MAIN.name}": best[MAIN.name], "best_epoch": best["epoch"]} | val
 
 
-def prepare(config: Mapping[str, Any], data: SegmentationData | None = None) -> tuple[SegmentationData, list[Cell]]:
+def prepare(
+    config: Config, data: SegmentationData | None = None, trains_here: bool = True
+) -> tuple[SegmentationData, list[Cell]]:
     """The data of a row, read and checked unless given, and its cells, the shortest first.
 
     Raises ConfigError or DataError.
     """
+    if trains_here:
+        config = here(config, torch.get_num_threads())
     check_parts(config)
     if data is None:
         data = build_data(config)
         data.setup()
-    key, schedule = identity(config, data.content), build_schedule(config)
-    cells = []
-    for epochs in sorted({*(config["marks"] or ()), config["epochs"]}):
-        own = {**config, "epochs": epochs, "marks": None}
-        names = config["names"]
-        folder = f"{names['model']}-{names['loss']}-e{epochs}-s{config['seed']}-{key[:8]}"
-        cells.append(Cell(own, key, Run(Path(config["output_dir"]) / config["study"] / folder), schedule))
-    return data, cells
+    key = (identity if trains_here else elsewhere)(config, data.content)
+    schedule = build_schedule(config)
+    lengths = sorted({*(config.marks or ()), config.epochs})
+    return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule) for epochs in lengths]

@@ -1,7 +1,8 @@
-"""What is written while a row trains: rows, curves, checkpoints, cells at their marks, and a line for who watches."""
+"""Writes what a row leaves while it trains: rows, curves, checkpoints, cells at their marks, a line for the watcher."""
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,28 +10,29 @@ from PIL import Image
 
 from seglab.data import SegmentationData
 from seglab.machine.signals import Interrupted, asked_to_stop, take_back
-from seglab.maps import evidence
-from seglab.maps.scoring import predict
-from seglab.models.inference import for_inference
+from seglab.maps.scoring import Scored
 from seglab.pages.pictures import panel
 from seglab.profile.phases import during
-from seglab.report.page import update
 from seglab.run import checkpoints
 from seglab.run.board import Board
 from seglab.task.task import SegmentationTask
 from seglab.training.cell import Cell
 from seglab.training.gauges import Gauges
+from seglab.training.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
 TOGETHER = 20
 """Steps after which processes that train together ask each other who has to stop: a GPU waits for the answer."""
 
+CellDone = Callable[[Cell, SegmentationData], None]
+"""Called when a cell has its results."""
+
 
 class Recorder(pl.Callback):
     """Writes the folder of `cell`, and of each of the shorter `others` when its shared epochs are trained.
 
-    Of several processes that train together only the first writes: the others have no `board`.
+    Of several processes that train together only the first writes rows: the others have no `board`.
     """
 
     def __init__(
@@ -40,10 +42,16 @@ class Recorder(pl.Callback):
         data: SegmentationData,
         board: Board | None,
         found: checkpoints.Found | None,
+        on_cell_done: CellDone,
     ):
-        self.cell, self.others, self.data, self.board, self.found = cell, others, data, board, found
+        self.cell = cell
+        self.others = others
+        self.data = data
+        self.board = board
+        self.found = found
+        self.on_cell_done = on_cell_done
         self.gauges = Gauges()
-        self._has_evidence = False
+        self.keeper = Keeper(data, cell.config)
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
@@ -69,86 +77,82 @@ class Recorder(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         self._train_seconds = time.perf_counter() - self._started
+        epoch = task.epoch + 1
+        ends = [c for c in (self.cell, *(o for o in self.others if o.shared_epochs == o.epochs)) if c.epochs == epoch]
+        self.keeper.begin(ends[0].run.records if ends else None, self._shows(epoch))
+
+    def on_validation_batch_end(  # type: ignore[override]
+        self,
+        trainer: pl.Trainer,
+        task: SegmentationTask,
+        outputs: dict[str, Scored],
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if dataloader_idx == 0:
+            with during(trainer, "maps and counts"):
+                self.keeper.add(batch, outputs["scored"])
+
+    def on_validation_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        with during(trainer, "maps and counts"):
+            self.keeper.end(trainer.world_size)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         with during(trainer, "metrics"):
-            scores, epoch = task.epoch_scores(), task.epoch
+            scores, counts = task.epoch_scores()
         if self.board:
-            self._record(trainer, task, self.board, scores, epoch)
-        checkpoints.save(trainer, self.cell.run, best=self.cell.run.best(epoch)["epoch"] == epoch)
+            self._record(trainer, task, self.board, scores, counts)
+        checkpoints.save(trainer, self.cell.run, best=self.cell.run.best(task.epoch)["epoch"] == task.epoch)
         self._saved_at = time.monotonic()
         self._fill_others(task)
-        if epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
-            raise Interrupted(f"{asked_to_stop()} after epoch {epoch}")
-
-    def on_train_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
-        if self.board:  # here, since afterwards Lightning takes the network from its device
-            with during(trainer, "maps and counts"):
-                self._give_evidence(self.cell, task)
-            self._has_evidence = True
+        if task.epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
+            raise Interrupted(f"{asked_to_stop()} after epoch {task.epoch}")
 
     def finish(self, task: SegmentationTask) -> None:
         """Ends the cell's own folder."""
         if self.board:
-            if not self._has_evidence:
-                self._give_evidence(self.cell, task)
-            self.cell.finish(self.board, self._final_panels(self.cell), task.class_names)
-            if report := update(self.cell.run.folder.parent, self.data):
-                log.info("%s shows it", report)
-
-    def _give_evidence(self, cell: Cell, task: SegmentationTask) -> None:
-        config = self.cell.config
-        evidence.record(cell.run.records, task.net, self.data, config["precision"], config["pr_curves"], task.device)
-
-    def _final_panels(self, cell: Cell) -> list[tuple[str, Image.Image]]:
-        """Name and panel of the fixed validation samples, from the maps that the cell keeps."""
-        out = []
-        for i in self.data.picture_indices(cell.config["pictures"]):
-            (image, mask), name = self.data.cache[i], self.data.cache.names[i]
-            prediction = cell.run.records.map(name)
-            assert prediction is not None
-            out.append((name, panel(image, mask, prediction, self.data.classes)))
-        return out
-
-    def panels(self, task: SegmentationTask) -> list[tuple[str, Image.Image]]:
-        """Name and panel of the fixed validation samples, as the network sees them now."""
-        out, net, precision = [], for_inference(task.net), self.cell.config["precision"]
-        for i in self.data.picture_indices(self.cell.config["pictures"]):
-            image, mask = self.data.cache[i]
-            prediction = predict(net, image, task.device, precision)
-            out.append((self.data.cache.names[i], panel(image, mask, prediction, self.data.classes)))
-        return out
+            self._end(self.cell, self.board, task)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         loop = trainer.fit_loop
-        checkpoint["identity"] = self.cell.identity
+        checkpoint["identity"] = self.cell.identity.key
         epochs = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         batches = loop.epoch_loop.batch_progress
         ended = batches.is_last_batch and batches.current.completed == batches.current.ready
         checkpoint["progress"] = {"epochs": epochs, "batches": 0 if ended else batches.current.ready}
 
+    def _shows(self, epoch: int) -> bool:
+        return epoch % self.cell.config.picture_every == 0
+
     def _is_due(self, step: int) -> bool:
-        steps = self.cell.config["checkpoint_every_steps"]
+        steps = self.cell.config.checkpoint_every_steps
         return steps is not None and step % steps == 0
 
     @property
     def _is_late(self) -> bool:
-        minutes = self.cell.config["checkpoint_every_minutes"]
+        minutes = self.cell.config.checkpoint_every_minutes
         return minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
 
     def _record(
-        self, trainer: pl.Trainer, task: SegmentationTask, board: Board, scores: dict[str, float], epoch: int
+        self,
+        trainer: pl.Trainer,
+        task: SegmentationTask,
+        board: Board,
+        scores: dict[str, float],
+        counts: dict[str, Any],
     ) -> None:
+        epoch = task.epoch
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        scores = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
+        numbers = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
         images = len(self.data.indices[0])
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
         with during(trainer, "rows"):
-            self.cell.run.add_epoch(scores, times)
+            self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
         with during(trainer, "TensorBoard"):
-            board.add_scores(epoch, {k: v for k, v in scores.items() if k != "epoch"})
-            if epoch % self.cell.config["picture_every"] == 0:
-                board.add_pictures(epoch, self.panels(task))
+            board.add_scores(epoch, {k: v for k, v in numbers.items() if k != "epoch"})
+            if self._shows(epoch):
+                board.add_pictures(epoch, self._panels(self.keeper.maps))
             board.flush()
         shown = (epoch, self.cell.epochs, scores["train/loss"], scores["val/loss"], scores["val/miou"])
         speed = images / self._train_seconds
@@ -161,12 +165,26 @@ class Recorder(pl.Callback):
             found = checkpoints.Found(task.epoch, 0, self.cell.run.last_checkpoint, self.cell.run)
             board = other.start(found)
             if other.epochs == task.epoch:
-                self._give_evidence(other, task)
-                other.finish(board, self._final_panels(other), task.class_names)
-                update(other.run.folder.parent, self.data)
+                self._end(other, board, task)
                 log.info("%s is done", other.run.folder)
             else:
                 board.close()
+
+    def _end(self, cell: Cell, board: Board, task: SegmentationTask) -> None:
+        if self.keeper.kept is not cell.run.records:  # a kill came between its last epoch and this
+            self.keeper.score(cell.run.records, task.net, task.device)
+        maps = {name: cell.run.records.map(name) for name in self.keeper.picture_names}
+        cell.finish(board, self._panels(maps))
+        self.on_cell_done(cell, self.data)
+
+    def _panels(self, maps: dict[str, Any]) -> list[tuple[str, Image.Image]]:
+        """Name and panel of the fixed validation samples."""
+        out = []
+        for i in self.data.picture_indices(self.cell.config.pictures):
+            image, mask = self.data.cache[i]
+            name = self.data.cache.names[i]
+            out.append((name, panel(image, mask, maps[name], self.data.classes)))
+        return out
 
 
 def _any(trainer: pl.Trainer, here: bool) -> bool:

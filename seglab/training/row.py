@@ -3,55 +3,53 @@
 import contextlib
 import logging
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from seglab.config.parts import build_task, build_trainer
-from seglab.config.schema import ConfigError
+from seglab.config.identity import WORDS, recorded
+from seglab.config.read import read
+from seglab.config.schema import Config, ConfigError
 from seglab.data import SegmentationData
-from seglab.machine.environment import isolated
-from seglab.machine.processes import gpu_of_its_own
+from seglab.machine.isolation import isolated
 from seglab.machine.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
 from seglab.profile.clock import PhaseClock
 from seglab.profile.phases import during
-from seglab.profile.tables import nothing_left, write_profile
+from seglab.profile.tables import profile_rows, profile_text
 from seglab.run import checkpoints
 from seglab.run.board import Board
 from seglab.run.folder import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
 from seglab.task.finite import NotFinite
 from seglab.training.cell import Cell, prepare
-from seglab.training.recorder import Recorder
+from seglab.training.fit import fit, trainer_of
+from seglab.training.recorder import CellDone, Recorder
 
 log = logging.getLogger("seglab")
+
+SAME_CELL = {"code", "versions", "device"}
+OTHER_CELL = {"settings", "data"}
+"""Facts of an identity in which two runs of one cell may differ, and those that make it another cell."""
 
 EXPECTED = (ValueError, NotFinite, Interrupted)
 """Errors whose message is already the one line that a user needs."""
 
-EXPLAINED_WARNINGS = (
-    "The '.*_dataloader' does not have many workers",  # pixels come from a memory map: workers gain nothing
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # within pytorch-lightning 2.6.6 on torch 2.14
-    r"Found .* module\(s\) in eval mode at the start of training",  # a frozen encoder is meant to be
-    "The `srun` command is available on your system but is not used",  # one process a training is meant
-    "You're resuming from a checkpoint that ended before the epoch ended",  # the order goes on at the right batch
-)
 
-
-def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Trains the cells of `config["marks"]` and `config["epochs"]`; what each one's results.json says, in order."""
+def train_row(config: Config, on_cell_done: CellDone) -> list[dict[str, Any]]:
+    """Trains the cells of `config.marks` and `config.epochs`; the content of each one's results.json, in order."""
     data, cells = prepare(config)
+    config = cells[-1].config
     if getattr(rank_zero_only, "rank", 0):
         _help(data, [c for c in cells if not c.run.done])
         return []
-    if config["profile"] and all(cell.run.done for cell in cells):
+    if config.profile and all(cell.run.done for cell in cells):
         if not cells[-1].run.profile():
             raise ConfigError(nothing_left(cells[-1].run))
         log.info("%s", nothing_left(cells[-1].run))
-    with contextlib.ExitStack() as held, stopping_softly(), isolated(config["threads"]):
-        mine, results = [], {}
+    with contextlib.ExitStack() as held, stopping_softly(), isolated(config.threads or 1):
+        mine: list[Cell] = []
+        results: dict[Cell, dict[str, Any]] = {}
         for cell in cells:
             if cell.run.done:
                 log.info("%s is done", cell.run.folder)
@@ -63,26 +61,53 @@ def train_row(config: Mapping[str, Any]) -> list[dict[str, Any]]:
                 continue
             held.callback(cell.run.release)
             mine.append(cell)
-        while mine and _attempt(data, mine, results):
+        _say_why_again(mine)
+        while mine and _attempt(data, mine, results, on_cell_done):
             mine = [c for c in mine if not c.run.done]
         return [results.get(cell) or cell.run.results() for cell in cells]
+
+
+def nothing_left(run: Run) -> str:
+    """The way to a profile where a run is finished."""
+    if run.profile():
+        return f"{run.folder} is done; its profile is {run.profile_text}"
+    return f"{run.folder} is done, no step is left to profile; another study= or more epochs= have some"
+
+
+def _say_why_again(cells: list[Cell]) -> None:
+    """Says which runs of the same cell are neither resumed nor skipped, and why: their weights may differ."""
+    for cell in cells:
+        for run, differs in cell.namesakes():
+            if not cell.run.config_file.exists() and set(differs) & SAME_CELL and not set(differs) & OTHER_CELL:
+                facts = [_change(name, run, cell) for name in differs]
+                log.info("%s starts again: %s differs in %s", cell.run.folder.name, run.folder.name, ", ".join(facts))
+
+
+def _change(name: str, run: Run, cell: Cell) -> str:
+    facts = recorded(run.environment(), read(run)).facts[name], cell.identity.facts[name]
+    short = all(isinstance(fact, str) and name in ("device", "precision") for fact in facts)
+    return f"{WORDS[name]} ({facts[0]} there, {facts[1]} here)" if short else WORDS[name]
 
 
 def _help(data: SegmentationData, cells: list[Cell]) -> None:
     """The part of a process that trains with a first one, which started it and does all writing."""
     told = contextlib.suppress(NotFinite, Interrupted)  # by the first process
-    with told, stopping_softly(), isolated(cells[-1].config["threads"]):
-        _fit(cells[-1], cells[:-1], data, starting_point(cells[-1]), None)
+    with told, stopping_softly(), isolated(cells[-1].config.threads or 1):
+        _fit(cells[-1], cells[:-1], data, starting_point(cells[-1]), None, lambda *_: None)
 
 
-def _attempt(data: SegmentationData, cells: list[Cell], results: dict[Cell, dict[str, Any]]) -> bool:
+def _attempt(
+    data: SegmentationData, cells: list[Cell], results: dict[Cell, dict[str, Any]], on_cell_done: CellDone
+) -> bool:
     """Trains the longest cell, and with it what the others share with it. False if that failed, for all of them."""
-    longest, others = cells[-1], cells[:-1]
+    *others, longest = cells
     with _log_into(longest.run.log_file):
         try:
             if asked_to_stop():
                 raise Interrupted(f"{asked_to_stop()} before it began")
-            _train(longest, others, data)
+            found = starting_point(longest)
+            with contextlib.closing(longest.start(found)) as board:
+                _fit(longest, others, data, found, board, on_cell_done)
             return True
         except Exception as e:
             level = logging.DEBUG if isinstance(e, EXPECTED) else logging.ERROR
@@ -95,53 +120,60 @@ def _attempt(data: SegmentationData, cells: list[Cell], results: dict[Cell, dict
             if not cell.run.config_file.exists():
                 cell.start(None).close()  # it never began, but the grid must name it
             cell.run.write_results(results[cell])
-    if status != INTERRUPTED and longest.config["on_error"] == "stop":
+    if status != INTERRUPTED and longest.config.on_error == "stop":
         ask_to_stop("on_error=stop")
     return False
 
 
-def _train(cell: Cell, others: list[Cell], data: SegmentationData) -> None:
-    found = starting_point(cell)
-    with contextlib.closing(cell.start(found)) as board:
-        _fit(cell, others, data, found, board)
-
-
 def _fit(
-    cell: Cell, others: list[Cell], data: SegmentationData, found: checkpoints.Found | None, board: Board | None
+    cell: Cell,
+    others: list[Cell],
+    data: SegmentationData,
+    found: checkpoints.Found | None,
+    board: Board | None,
+    on_cell_done: CellDone,
 ) -> None:
     train, val = data.indices
-    came = f", goes on after {found.epochs} epochs of {found.run.folder.name}" if found else ""
+    came = f", resumes from epoch {found.epochs} of {found.run.folder.name}" if found else ""
     log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
-    data.resume_at(found.epochs if found else 0, found.batches if found else 0)
-    task = build_task(cell.config)
-    recorder = Recorder(cell, others, data, board, found)
-    if found and found.epochs == cell.epochs:
-        task.load_state_dict(checkpoints.state_dict(found.path))
-        return recorder.finish(task)
-    with warnings.catch_warnings(), gpu_of_its_own(cell.config["trainer"]) as arguments:
-        for message in EXPLAINED_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        clock = PhaseClock() if cell.config["profile"] and board else None
-        trainer = build_trainer({**cell.config, "trainer": arguments}, [recorder.gauges, recorder], clock)
+    recorder = Recorder(cell, others, data, board, found, on_cell_done)
+    clock = PhaseClock() if cell.config.profile and board else None
+    with trainer_of(cell.config, [recorder.gauges, recorder], clock) as trainer:
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+            task = fit(trainer, cell.config, data, found)
             with during(trainer, "pictures and pages"):
                 recorder.finish(task)
         finally:
             if clock:
-                write_profile(cell.run, clock)
+                _write_profile(cell, clock)
+
+
+def _write_profile(cell: Cell, clock: PhaseClock) -> None:
+    rows = profile_rows(clock)
+    if not rows:
+        log.info("%s: no whole step was trained, so there is no profile", cell.run.folder)
+        return
+    size = cell.config.data["batch_size"]
+    where = f"{cell.identity.device}, batches of {size}, precision {cell.config.precision}"
+    text = profile_text(cell.run.folder.name, where, clock, rows)
+    cell.run.write_profile(rows, text)
+    log.info("\n%s\n%s and %s hold the same.", text, cell.run.profile_text, cell.run.profile_table.name)
 
 
 def starting_point(cell: Cell) -> checkpoints.Found | None:
-    """The checkpoint to go on from: the run's own, or a longer one of a run that shares its epochs."""
-    mine = checkpoints.own(cell.run, cell.identity, cell.epochs)
+    """The checkpoint to resume from: the run's own, or a longer one of a run that shares its epochs."""
+    key = cell.identity.key
+    if not cell.identity.decided:
+        run = cell.run
+        return checkpoints.own(run, str(run.results().get("identity")), cell.epochs) if run.folder.exists() else None
+    mine = checkpoints.own(cell.run, key, cell.epochs)
     if not cell.shared_epochs:
         return mine
-    folders = cell.run.folder.parent.parent.glob(f"*/*-s{cell.config['seed']}-{cell.identity[:8]}")
+    folders = cell.study.parent.glob(f"*/*-s{cell.config.seed}-{key[:8]}")
     others = [Run(folder) for folder in folders if folder != cell.run.folder]
     # neither may be past what it shares: the other's own decay is nobody else's
-    limits = [(o, cell.schedule.shared_epochs(o.config()["epochs"])) for o in others if o.config_file.exists()]
-    theirs = checkpoints.shared([(o, min(e, cell.shared_epochs)) for o, e in limits], cell.identity)
+    limits = [(o, cell.schedule.shared_epochs(read(o).epochs)) for o in others if o.config_file.exists()]
+    theirs = checkpoints.shared([(o, min(e, cell.shared_epochs)) for o, e in limits], key)
     return max(filter(None, (mine, theirs)), key=lambda f: (f.epochs, f.batches), default=None)
 
 

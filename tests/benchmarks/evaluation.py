@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 
 from seglab.config.parts import build_model
-from seglab.machine.environment import keep_freed_memory
+from seglab.machine.isolation import keep_freed_memory
 from seglab.models.inference import for_inference
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, milliseconds

@@ -81,7 +81,7 @@ def _resident() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "ours":
-        from seglab.machine.environment import keep_freed_memory
+        from seglab.machine.isolation import keep_freed_memory
 
         keep_freed_memory()
     print(json.dumps(step(sys.argv[1])))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seglab.config.parts import build_model
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
-from seglab.machine.environment import keep_freed_memory
+from seglab.machine.isolation import keep_freed_memory
 from seglab.machine.precision import resolved_precision
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, load

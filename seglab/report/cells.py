@@ -1,0 +1,150 @@
+"""Run folders -> the cells of a study: which run counts for each, and which tables they form."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seglab.config.identity import WORDS, Identity, recorded
+from seglab.config.read import read
+from seglab.config.schema import Config, flat
+from seglab.run.folder import DONE, Run, runs_of
+
+SUPERSEDED, UNREADABLE = "superseded", "unreadable"
+"""A newer run of the same cell counts instead of it; its folder is not one that seglab writes."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: its table, its place in it, and its results."""
+
+    table: str
+    loss: str
+    epochs: int
+    seed: int
+    folder: str
+    results: Mapping[str, Any]
+    val: Mapping[str, float | None]
+    """validation scores by key; empty unless done"""
+    run: Run
+    config: Config
+
+    @property
+    def status(self) -> str:
+        """`done`, or why there is no score."""
+        return self.results["status"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run folder that could be read."""
+
+    run: Run
+    config: Config
+    identity: Identity
+    results: Mapping[str, Any]
+    finished: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cells that count, those that newer ones supersede, and why other folders can't be read, by folder."""
+
+    cells: list[Cell]
+    superseded: list[Cell]
+    unreadable: dict[str, str]
+
+
+def cells(study: Path) -> list[Cell]:
+    """The cells of a study that count, by table, loss, epochs and seed."""
+    return read_cells(study).cells
+
+
+def read_cells(study: Path) -> Study:
+    """All that the run folders of a study say.
+
+    The cells of a table are equal in all but loss, epochs and seed, and of the same data; titles name the keys in which
+    tables differ. Of several runs of one cell the newest finished one counts.
+    """
+    found: list[Found] = []
+    unreadable: dict[str, str] = {}
+    for run in runs_of(study):
+        try:
+            found.append(_found(run))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            unreadable[run.folder.name] = str(e).splitlines()[0] if str(e) else type(e).__name__
+    tables = _titles(found, lambda f: f"{f.config.names.model}, {f.config.names.data}", _settings(found))
+    losses = _titles(found, lambda f: f.config.names.loss, [_node("loss", f.config.loss) for f in found])
+    places: dict[tuple, list[Found]] = {}
+    for f, table, loss in zip(found, tables, losses, strict=True):
+        places.setdefault((table, loss, f.config.epochs, f.config.seed), []).append(f)
+    counting: list[Cell] = []
+    superseded: list[Cell] = []
+    for place, runs in sorted(places.items(), key=lambda item: item[0]):
+        first, *others = sorted(runs, key=lambda f: (f.results["status"] == DONE, f.finished), reverse=True)
+        counting.append(_cell(place, first, first.results))
+        superseded += [_cell(place, f, _superseded(f, first)) for f in others]
+    return Study(counting, superseded, unreadable)
+
+
+def _found(run: Run) -> Found:
+    config = read(run)
+    environment = run.environment() if run.environment_file.exists() else {}
+    return Found(run, config, recorded(environment, config), run.results(), run.finished)
+
+
+def _cell(place: tuple, found: Found, results: Mapping[str, Any]) -> Cell:
+    val = found.run.scores() if results["status"] == DONE else {}
+    table, loss, epochs, seed = place
+    return Cell(table, loss, epochs, seed, found.run.folder.name, results, val, found.run, found.config)
+
+
+def _superseded(f: Found, by: Found) -> dict[str, Any]:
+    differs = [WORDS[name] for name in f.identity.differs(by.identity)] or ["nothing that its folder records"]
+    was = f.results["status"]
+    return {"status": SUPERSEDED, "reason": f"{was}; {by.run.folder.name} counts; differs in {', '.join(differs)}"}
+
+
+def _settings(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """The keys in which tables differ: what decides weights but is no axis, and the content of the data."""
+    return [
+        flat(f.config.select(lambda role: role.weights and not role.axis)) | {"data.root": label}
+        for f, label in zip(found, _data_labels(found), strict=True)
+    ]
+
+
+def _node(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    return flat({name: node})
+
+
+def _data_labels(found: Sequence[Found]) -> list[str]:
+    """A name for the data of each run: equal where the content is; a run that does not tell it has its own."""
+    contents = [f.identity.data or f"{_root(f)}, not recorded" for f in found]
+    first = {content: _root(f) for f, content in reversed(list(zip(found, contents, strict=True)))}
+    roots = list(first.values())
+    names = {
+        content: root if roots.count(root) == 1 else f"{root} (content {content[:8] if root not in content else '?'})"
+        for content, root in first.items()
+    }
+    return [names[content] for content in contents]
+
+
+def _root(found: Found) -> str:
+    root = found.config.data.get("root")
+    return root if isinstance(root, str) else found.config.names.data
+
+
+def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The head of each run, and the settings in which it differs from others of the same head."""
+    heads = [head(f) for f in found]
+    out = []
+    for own_head, own in zip(heads, settings, strict=True):
+        same = [s for h, s in zip(heads, settings, strict=True) if h == own_head]
+        keys = dict.fromkeys(k for s in same for k in s)
+        differs = [k for k in keys if any(s.get(k) != own.get(k) for s in same)]
+        out.append(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)]))
+    return out
+
+
+def _text(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
