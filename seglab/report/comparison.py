@@ -125,7 +125,7 @@ def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
     images, scenes = len(found.names), len(set(found.scenes))
     alone = f"{images} validation images"
     if not all(found.scenes):
-        why = "The scenes of the images are not known: where several show the same one, intervals are too narrow."
+        why = "The scenes of the images are not known. If several images show one scene, intervals are too narrow."
         return found.names, "image", f"{alone} of unknown scenes", [why]
     if scenes == images:
         return found.names, "image", alone, []
@@ -133,8 +133,8 @@ def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
         return found.scenes, "scene", f"{scenes} validation scenes", []
     these = "these scenes" if scenes > 1 else "this scene"
     why = (
-        f"Images of one scene resemble each other, so intervals are rather too narrow, and for images of {these} only: "
-        f"whether a difference holds elsewhere needs at least {LEAST_UNITS} scenes."
+        f"Images of one scene resemble each other, so intervals are too narrow and hold for images of {these} only. "
+        f"A claim about other scenes needs at least {LEAST_UNITS} scenes."
     )
     return found.names, "image", f"{alone} of only {scenes} scene{'s' * (scenes > 1)}", [why]
 
@@ -172,9 +172,7 @@ def _seed_caveat(sides: Sequence[Group]) -> list[str]:
     if min(counts) > 1:
         return []
     who = "Each cell was" if max(counts) == 1 else "Some cells were"
-    return [
-        f"{who} trained with one seed: how far another would move a score is not known, and intervals leave it out."
-    ]
+    return [f"{who} trained with one seed, so the spread over seeds is not known and intervals leave it out."]
 
 
 def _alone(best: Group) -> str:
@@ -204,9 +202,9 @@ def _sentence(best: Group, rivals: Sequence[Rival], basis: str) -> str:
     if ties:
         parts.append(f"Not distinguishable from it: {_listed(ties)}.")
     if lower:
-        parts.append(f"Lower by more than chance explains: {_listed(lower)}.")
+        parts.append(f"Significantly lower: {_listed(lower)}.")
     parts.append(f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for all pairs")
-    return " ".join(parts) + ("; not distinguishable does not mean equal." if ties else ".")
+    return " ".join(parts) + (". Not distinguishable does not mean equal." if ties else ".")
 
 
 def _listed(names: Sequence[str]) -> str:

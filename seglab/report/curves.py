@@ -48,7 +48,7 @@ def overlaid(table: Table) -> list[Chart]:
     scores = {"val/miou": "validation mIoU"}
     scores |= {f"val/iou/{c}": f"validation IoU, {c}" for c in table.classes}
     scores |= {"train/loss": "training loss", "val/loss": "validation loss"}
-    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "distance of batch norm's statistics"}
+    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "batch norm: batch against running statistics"}
     out = []
     for key, title in scores.items():
         lines = [_line(e, key, label(e, shown), colors[e.cell.loss]) for e in shown]

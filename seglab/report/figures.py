@@ -31,7 +31,7 @@ def samples(rows: Sequence[tuple[Inspection, str]]) -> Figure:
     axes = figure.subplots(len(rows), 5, squeeze=False)
     for line, (inspection, _), sample in zip(axes, rows, seen, strict=True):
         sure = _sample(line, inspection, sample)
-    figure.colorbar(sure, ax=list(axes[:, 4]), shrink=0.6, label="probability of the class on the map")
+    figure.colorbar(sure, ax=list(axes[:, 4]), shrink=0.6, label="probability of the predicted class")
     entries = [*rows[0][0].classes.items(), ("no label", "#000000"), ("wrong", WRONG)]
     patches = [Patch(facecolor=color, edgecolor="black", linewidth=0.5, label=text) for text, color in entries]
     figure.legend(handles=patches, loc="outside lower left", ncols=len(patches), frameon=False)
@@ -129,7 +129,7 @@ def differences(comparison: Comparison) -> Figure:
     ax.set_yticks(range(len(rivals)), [r.group.name for r in rivals])
     ax.set_ylim(len(rivals) - 0.4, -0.6)
     ax.set_xlabel(
-        "mIoU below it, with 95 % interval; filled: distinguishable after correction for all pairs", fontsize=9
+        "mIoU below the best, with 95% interval; filled: significantly lower after correction for all pairs", fontsize=9
     )
     ax.set_title(f"the others against {comparison.best.name}", fontsize=10, loc="left")
     ax.spines[["top", "right"]].set_visible(False)

@@ -76,8 +76,8 @@ def falling(entry: Entry) -> Iterator[str]:
     lost, won = best["val/miou"] - last["val/miou"], last["train_scored/miou"] - best["train_scored/miou"]
     if last["epoch"] - best["epoch"] >= FALLING_EPOCHS and lost >= FALLING_BY and won > 0:
         yield (
-            f"since epoch {best['epoch']:.0f} validation mIoU fell by {lost:.3f} while that of the training images "
-            f"rose by {won:.3f}: it learns them by heart. Fewer epochs, or best.ckpt, score higher."
+            f"overfitting since epoch {best['epoch']:.0f}: validation mIoU fell by {lost:.3f} while that of the "
+            f"training images rose by {won:.3f}. Fewer epochs, or best.ckpt, score higher."
         )
 
 
@@ -100,5 +100,5 @@ def never_predicted(entry: Entry) -> Iterator[str]:
     for i, name in enumerate(entry.classes):
         true, predicted, pixels = int(total[i].sum()), int(total[:, i].sum()), max(1, int(total.sum()))
         if true and predicted < NEVER_SHARE * true:
-            much = f"on only {predicted / pixels:.2%} of the pixels" if predicted else "nowhere"
-            yield f"{name} is predicted {much}, though {true / pixels:.1%} of the labelled pixels are {name}."
+            much = f"predicted on only {predicted / pixels:.2%} of the pixels" if predicted else "never predicted"
+            yield f"{name} is {much}, though {true / pixels:.1%} of the labelled pixels are {name}."

@@ -76,11 +76,9 @@ def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes:
     """The wall of a table; `data` is what a training has open, else the config's own is looked for."""
     wall, shown = Wall(), columns(table.compared)
     if not shown:
-        return Wall([], ["No finished cell has kept its maps yet."])
+        return Wall([], ["No finished cell has saved its maps yet."])
     if len(shown) < len(table.compared):
-        wall.notes.append(
-            f"{len(shown)} of {len(table.compared)} cells: each loss and seed after its longest training."
-        )
+        wall.notes.append(f"{len(shown)} of {len(table.compared)} cells: the longest training of each loss and seed.")
     each = max(sum(e.cell.loss == s.cell.loss for e in shown) for s in shown)
     wall.across = each * (6 // each) if each <= 6 else 6
     look = _looking(table, data, wall.notes)
@@ -155,7 +153,7 @@ def _row(entries: Sequence[Entry], name: str, kinds: list[str], look: Look, clas
         assert e.validation
         score = float(miou(e.validation.confusion[at]))
         if prediction is None or prediction.max(initial=0) >= len(classes):
-            raise RecordError(f"{e.cell.folder} has no map of it that could be shown")
+            raise RecordError(f"{e.cell.folder} has no usable map of it")
         error = flat_picture(_errors(found[1], prediction), [RIGHT, WRONG, "#000000"]) if found else ""
         tiles.append(Tile(e.name, flat_picture(prediction, colors), error, score))
     image = picture(found[0], WIDTH, quality=75) if found else ""
@@ -186,7 +184,7 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
     try:
         cache = (data or build_data(entry.config)).cache
     except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
-        notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
+        notes.append(f"The data is not at hand ({_first_line(e)}): shown are the pictures that the runs saved.")
         return lambda name: _from_panel(entry, name)
     place = {name: i for i, name in enumerate(cache.names)}
 
