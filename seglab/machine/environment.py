@@ -1,4 +1,4 @@
-"""What a number may depend on besides the config: versions, code, device, threads."""
+"""Environment that a score may depend on besides the config: versions, code, device, threads."""
 
 import ctypes
 import gc
@@ -21,7 +21,8 @@ COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lig
 """Libraries whose version decides the weights."""
 
 HERE = Path(__file__).parent.parent
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+M_TRIM_THRESHOLD = -1  # <malloc.h>
+M_MMAP_MAX = -4
 
 
 def computing_versions() -> dict[str, str]:
@@ -44,7 +45,7 @@ def computing_device(accelerator: str, threads: int | None) -> str:
 
 
 def environment(accelerator: str, threads: int) -> dict[str, Any]:
-    """The record of a run: all of the above, and where it ran."""
+    """Record of a run: versions, commit, code, and the machine that it ran on."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -60,8 +61,8 @@ def environment(accelerator: str, threads: int) -> dict[str, Any]:
 def keep_freed_memory() -> None:
     """Lets glibc reuse memory instead of handing it back at each `free`, for the rest of the process.
 
-    Else every tensor above 32 MiB is mapped anew and zeroed page by page: 90,000 page faults, 0.14 s of a 1 s step of
-    DeepLabV3+ (8 x 224 x 224, two cores). Where there is no glibc nothing changes.
+    Otherwise every tensor above 32 MiB is mapped anew and zeroed page by page: 90,000 page faults, 0.14 s of a 1 s step
+    of DeepLabV3+ (8 x 224 x 224, two cores). Without glibc nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
@@ -71,13 +72,15 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def isolated(threads: int) -> Iterator[None]:
-    """Trains with so many CPU threads, and leaves the process as it was: flags, threads, random states, memory."""
-    backends, flags = torch.backends.cudnn, {}
-    for name in ("benchmark", "deterministic", "allow_tf32"):
-        flags[name] = getattr(backends, name)
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    precision, before = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    numbers, draws = np.random.get_state(), random.getstate()
+    """Context with `threads` CPU threads that restores the process after it: flags, threads, random states, memory."""
+    backends = torch.backends.cudnn
+    flags = {name: getattr(backends, name) for name in ("benchmark", "deterministic", "allow_tf32")}
+    strict = torch.are_deterministic_algorithms_enabled()
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    before = torch.get_num_threads()
+    numbers = np.random.get_state()
+    draws = random.getstate()
     torch.set_num_threads(threads)
     keep_freed_memory()
     try:
@@ -95,7 +98,7 @@ def isolated(threads: int) -> Iterator[None]:
 
 
 def git_commit() -> str | None:
-    """Commit of the working copy, with `-dirty` where it was changed; None outside of one."""
+    """Commit of the working copy, with `-dirty` if it has changes; None outside of a repository."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from seglab.run.folder import Run
 log = logging.getLogger("seglab")
 
 TOP = 12
-"""Operators that are shown."""
+"""Number of operators that are shown."""
 
 WHOLE = "whole"
 ORDER = (
@@ -24,14 +24,14 @@ ORDER = (
 
 
 def nothing_left(run: Run) -> str:
-    """What to do where a finished run is to be profiled."""
+    """Message for a finished run that cannot be profiled any more."""
     if run.profile():
         return f"{run.folder} is done; its profile is {run.profile_text}"
     return f"{run.folder} is done, no step is left to profile; another study= or more epochs= have some"
 
 
 def write_profile(run: Run, clock: PhaseClock) -> None:
-    """Writes the tables of what the clock saw and shows them; nothing where it saw no whole step."""
+    """Writes and logs the tables of a clock; nothing is written if it saw no whole step."""
     clock.end()
     if not clock.units[TRAINING]:
         log.info("%s: no whole step was trained, so there is no profile", run.folder)
@@ -43,9 +43,9 @@ def write_profile(run: Run, clock: PhaseClock) -> None:
 
 
 def phase_rows(part: str, units: Sequence[Unit]) -> list[dict[str, str | float]]:
-    """A row for each phase of a part and one for the whole.
+    """Rows for the phases of a part and one for the whole.
 
-    Medians are of the units; means are theirs, too, and add up to the whole's, as do the shares, which are of means.
+    Medians and means are over the units. Means add up to the mean of the whole, and shares are shares of it.
     """
     whole = [sum(unit.values()) for unit in units]
     total = sum(whole)
@@ -66,8 +66,8 @@ def phase_rows(part: str, units: Sequence[Unit]) -> list[dict[str, str | float]]
 
 def _text(run: Run, clock: PhaseClock, rows: Sequence[dict[str, str | float]]) -> str:
     config = run.config()
-    images, precision = config["data"]["batch_size"], config["precision"]
-    precision = resolved_precision(precision, config["trainer"]["accelerator"])
+    images = config["data"]["batch_size"]
+    precision = resolved_precision(config["precision"], config["trainer"]["accelerator"])
     out = [f"# Where the time of {run.folder.name} goes"]
     out.append(f"{run.environment()['device']}, batches of {images}, precision {precision}. "
                "A share is of the mean; the medians of phases need not add up.")  # fmt: skip
