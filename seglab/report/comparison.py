@@ -1,4 +1,4 @@
-"""Which cell is best, which are not distinguishable from it, and that in words one can sign."""
+"""Comparison of cells: the best one, those not distinguishable from it, and sentences that say so."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MOST_NAMED = 8
 
 @dataclass
 class Group:
-    """The seeds of one loss and number of epochs: what one field of the heat map shows."""
+    """The seeds of one loss and number of epochs: one field of the heat map."""
 
     loss: str
     epochs: int
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def done(self) -> list[Entry]:
-        """Those with a score."""
+        """Entries with a score."""
         return [e for e in self.entries if e.done]
 
     @property
@@ -58,13 +58,13 @@ class Rival:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the difference is more than chance explains."""
+        """Whether the group is significantly lower than the best."""
         return self.adjusted < 1 - LEVEL
 
 
 @dataclass
 class Comparison:
-    """The best group, the others against it (none where nothing can be said), and the sentences."""
+    """The best group, the others against it (none if nothing can be said), and the sentences."""
 
     groups: list[Group]
     best: Group | None
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def ties(self) -> list[Rival]:
-        """Those not distinguishable from the best."""
+        """Rivals not distinguishable from the best."""
         return [r for r in self.rivals if not r.distinguishable]
 
 
@@ -92,8 +92,8 @@ def groups_of(table: Table) -> list[Group]:
 def compare(table: Table) -> Comparison:
     """Best and rivals of a table.
 
-    Every pair of groups is tested and Holm's method goes over all pairs: the best was chosen by the very scores that
-    are compared, so tests against it alone would claim too much.
+    Every pair of groups is tested, and Holm's method corrects for all pairs. The best was chosen by the same scores
+    that are compared, so tests against it alone would claim too much.
     """
     groups = groups_of(table)
     scored = [g for g in groups if g.mean]
@@ -115,9 +115,9 @@ def compare(table: Table) -> Comparison:
 
 
 def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
-    """The unit of each image: its scene where enough of those are known, else the image itself.
+    """The unit of each image: its scene if enough scenes are known, else the image itself.
 
-    Also what a unit is called, what they are in a sentence, and what that limits.
+    Also the name of a unit, the units in words, and the caveats that follow.
     """
     found = table.compared[0].validation if table.compared else None
     if found is None:
@@ -149,7 +149,7 @@ def _rivals(sides: Sequence[Group], best: Group, units: Sequence[str]) -> list[R
 
     def against(a: Group, b: Group) -> Difference:
         shared = sorted({e.cell.seed for e in a.entries} & {e.cell.seed for e in b.entries})
-        # seeds that both have; without any, each side's first
+        # seeds that both have; if there are none, the first of each side
         left, right = ([e for e in g.entries if e.cell.seed in shared] or g.entries[:1] for g in (a, b))
         folders = [[e.cell.folder for e in side] for side in (left, right)]
         drawn = [np.mean([samples[:, place[f]] for f in side], 0) for side in folders]

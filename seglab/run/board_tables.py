@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a run besides its points: groups of curves, its row in the table of runs, PR curves."""
+"""TensorBoard's data of a run besides its points: groups of curves, its row in the table of runs, PR curves."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ LAYOUT = "custom_scalars__config__"
 """The tag under which TensorBoard looks for the groups of curves."""
 
 AXES = {"loss", "epochs", "seed", "model"}
-"""In what the runs of a study differ: TensorBoard opens with five settings, these first and then by name."""
+"""Settings in which the runs of a study differ. TensorBoard opens with five settings: these first, then by name."""
 
 
 def layout(class_names: Iterable[str], score_train: bool) -> Summary:
