@@ -25,7 +25,8 @@ def test_a_planted_difference_is_found_and_chance_is_not(tmp_path: Path) -> None
     assert found.best and found.best.loss in ("good", "as_good") and (found.units, found.unit) == (20, "image")
     assert {r.group.loss: r.distinguishable for r in found.rivals}["bad"]
     assert len(found.ties) == 1 and "good" in found.ties[0].group.loss
-    assert found.sentence.startswith(f"{found.best.name} has the highest validation mIoU (0.8")
+    assert found.sentence.startswith("The highest validation mIoU is 0.8")
+    assert f" ({found.best.name})." in found.sentence
     assert f"Not distinguishable from it: {found.ties[0].group.name}." in found.sentence
     assert "Significantly lower: bad, 5 epochs." in found.sentence
     assert "over 20 validation images, at 5% after Holm's" in found.sentence and "does not mean equal" in found.sentence

@@ -198,7 +198,7 @@ def _sentence(best: Group, rivals: Sequence[Rival], basis: str) -> str:
     ties = [r.group.name for r in rivals if not r.distinguishable]
     lower = [r.group.name for r in rivals if r.distinguishable]
     seeds = f", mean of {best.mean.n} seeds" if best.mean.n > 1 else ""
-    parts = [f"{best.name} has the highest validation mIoU ({best.mean.value:.3f}{seeds})."]
+    parts = [f"The highest validation mIoU is {best.mean.value:.3f} ({best.name}{seeds})."]
     if ties:
         parts.append(f"Not distinguishable from it: {_listed(ties)}.")
     if lower:

@@ -81,7 +81,7 @@ def falling(entry: Entry) -> Iterator[str]:
     won = last["train_scored/miou"] - best["train_scored/miou"]
     if last["epoch"] - best["epoch"] >= FALLING_EPOCHS and lost >= FALLING_BY and won > 0:
         yield (
-            f"overfitting since epoch {best['epoch']:.0f}: validation mIoU fell by {lost:.3f} while that of the "
+            f"overfitting since epoch {best['epoch']:.0f}. Validation mIoU fell by {lost:.3f} while that of the "
             f"training images rose by {won:.3f}. Fewer epochs, or best.ckpt, score higher."
         )
 
@@ -92,8 +92,8 @@ def lagging(entry: Entry) -> Iterator[str]:
     if gap > LAGGING:
         yield (
             f"batch norm's running statistics are far from those of the last batch ({gap:.2f}; healthy is below "
-            f"{LAGGING:g}): validation and maps use statistics that training did not. More steps an epoch bring them "
-            "together."
+            f"{LAGGING:g}). Validation and maps use statistics that training did not. More steps in each epoch bring "
+            "them together."
         )
 
 
