@@ -27,7 +27,8 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
         names = linked(tiles, root)
-        theirs, ours = [], []
+        theirs = []
+        ours = []
         for seed in range(seeds):
             runs = [(theirs, peer_grid), (ours, our_grid)]
             for kept, run in runs if seed % 2 == 0 else reversed(runs):
