@@ -25,11 +25,12 @@ def test_a_planted_difference_is_found_and_chance_is_not(tmp_path: Path) -> None
     assert found.best and found.best.loss in ("good", "as_good") and (found.units, found.unit) == (20, "image")
     assert {r.group.loss: r.distinguishable for r in found.rivals}["bad"]
     assert len(found.ties) == 1 and "good" in found.ties[0].group.loss
-    assert found.sentence.startswith(f"{found.best.name} has the highest validation mIoU (0.8")
+    assert found.sentence.startswith("The highest validation mIoU is 0.8")
+    assert f" ({found.best.name})." in found.sentence
     assert f"Not distinguishable from it: {found.ties[0].group.name}." in found.sentence
-    assert "Lower by more than chance explains: bad, 5 epochs." in found.sentence
+    assert "Significantly lower: bad, 5 epochs." in found.sentence
     assert "over 20 validation images, at 5% after Holm's" in found.sentence and "does not mean equal" in found.sentence
-    assert found.caveats == ["Each cell was trained with one seed: how far another would move a score is not known, "
+    assert found.caveats == ["Each cell was trained with one seed, so the spread over seeds is not known "
                              "and intervals leave it out."]  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_a_study_of_which_nothing_is_finished(tmp_path: Path) -> None:
     add_cell(tmp_path, "focal", 3, LABELS, None)
     text = text_of(write_report(tmp_path))
     assert "No cell has a score yet." in text and "dice, 3 epochs interrupted it was killed: 0 epochs" in text
-    assert "No finished cell has kept its maps yet." in text
+    assert "No finished cell has saved its maps yet." in text
 
 
 def test_folders_without_runs_and_broken_ones(tmp_path: Path) -> None:

@@ -42,12 +42,13 @@ def test_training_that_rises_while_validation_falls(tmp_path: Path) -> None:
     for row, val, train in zip(rows, (0.2, 0.5, 0.48, 0.46, 0.45, 0.44), (0.2, 0.5, 0.6, 0.7, 0.8, 0.9), strict=True):
         row |= {"val/miou": val, "train_scored/miou": train}
     (found,) = warned(tmp_path, rows)
-    assert "since epoch 2 validation mIoU fell by 0.060 while that of the training images rose by 0.400" in found
+    assert "overfitting since epoch 2. Validation mIoU fell by 0.060" in found
+    assert "while that of the training images rose by 0.400. Fewer epochs" in found
 
 
 def test_a_class_that_is_never_predicted(tmp_path: Path) -> None:
     (found,) = warned(tmp_path, rows_of(2), LABELS.clip(max=1))
-    assert "tree is predicted nowhere, though " in found and found.endswith("% of the labelled pixels are tree.")
+    assert "tree is never predicted, though " in found and found.endswith("% of the labelled pixels are tree.")
 
 
 def test_a_training_that_diverged(tmp_path: Path) -> None:

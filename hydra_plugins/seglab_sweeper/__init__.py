@@ -1,4 +1,4 @@
-"""The sweeper behind `-m`: a job for all cells that share epochs, and the grid at its end."""
+"""Sweeper behind `-m`: one job for all cells that share epochs, and the grid at the end."""
 
 import contextlib
 import logging
@@ -28,7 +28,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="seglab", node=GridSwee
 
 
 class GridSweeper(BasicSweeper):
-    """A wrong config or data set ends the sweep before anything trains; a failed cell ends nothing."""
+    """Sweeper that ends at a wrong config or data set before anything trains; a failed cell does not end it."""
 
     def __init__(self, params: dict[str, str] | None = None):
         super().__init__(max_batch_size=None, params=params)
@@ -53,7 +53,7 @@ class GridSweeper(BasicSweeper):
         with here, telling_command():
             try:
                 returned = self.launcher.launch(left, initial_job_idx=0) if left else []
-            except Exception as e:  # a process that died, say; what it left says how far it came
+            except Exception as e:  # such as a process that died; its run folders show how far it came
                 log.error("a job was lost: %s", f"{type(e).__name__}: {e}".splitlines()[0])
                 returned = []
         if asked_to_stop():

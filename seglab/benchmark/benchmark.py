@@ -1,4 +1,4 @@
-"""How fast one combination trains and scores here: images per second, with and without loading the data."""
+"""Speed of one combination on this machine: images per second, with and without loading the data."""
 
 import contextlib
 import ctypes
@@ -28,11 +28,17 @@ from seglab.training.fit import trainer_of
 from seglab.training.gauges import Gauges
 from seglab.training.row import EXPECTED
 
-WARM_UP, BLOCKS, SECONDS = 4, 3, 2.0
-"""Steps that are not timed, blocks of steps that are, and how long a block should last; it has 3 steps at least."""
+WARM_UP = 4
+"""Steps at the start that are not timed."""
+
+BLOCKS = 3
+"""Timed blocks of steps."""
+
+SECONDS = 2.0
+"""Planned length of a block, which has at least 3 steps."""
 
 WITHOUT_END = 10**9
-"""Length that Lightning is told; else it would fetch a batch ahead."""
+"""Length that Lightning is told, so that it does not fetch a batch ahead."""
 
 WAYS = ("loaded", "held")
 NAMES = {"train": "training step", "evaluate": "validation step"}
@@ -50,14 +56,15 @@ class Speed:
 
 
 class Feed(pl.LightningDataModule):
-    """The batches of a loader over and over, and in turns one held on the device, until it has timed how fast they go.
+    """Batches of a loader, over and over: blocks of loaded batches alternate with blocks of one held on the device.
 
-    The step of a batch is over when the next one is asked for. In turns, since a machine's speed drifts.
+    Each block is timed. A step ends when the next batch is requested. Blocks alternate, as a machine's speed drifts.
     """
 
     def __init__(self, data: SegmentationData, loader: Iterable[dict[str, Any]]):
         super().__init__()
-        self.data, self.loader = data, loader
+        self.data = data
+        self.loader = loader
         self.blocks: dict[str, list[tuple[int, int, float]]] = {way: [] for way in WAYS}  # images, steps, seconds
         self.size: tuple[int, ...] = ()  # of the masks, [B,H,W]
         self.peak = 0
@@ -69,7 +76,7 @@ class Feed(pl.LightningDataModule):
     val_dataloader = train_dataloader
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        if "target" in batch:  # the held one, made into tensors already
+        if "target" in batch:  # the held batch, which is ready
             return batch
         ready = self.data.on_after_batch_transfer(batch, dataloader_idx)
         self._kept = self._kept or ready
@@ -84,12 +91,13 @@ class Feed(pl.LightningDataModule):
         batches = self._batches()
         for _ in range(WARM_UP - 1):
             yield next(batches)
-        reset_peak(self._device)  # not before: what building the network took is not asked for
+        reset_peak(self._device)  # not earlier: the memory for building the network is not measured
         start = self._now()
         yield next(batches)  # the last of the warm-up says how long a step takes
         steps = max(3, math.ceil(SECONDS / max(1e-6, self._now() - start)))
         for way in WAYS * BLOCKS:
-            images, start = 0, self._now()
+            images = 0
+            start = self._now()
             for _ in range(steps):
                 batch = next(batches) if way == "loaded" else self._held()
                 images += len(batch["mask"])
@@ -132,7 +140,7 @@ class Feed(pl.LightningDataModule):
 
 
 def benchmark(config: Config) -> dict[str, Any]:
-    """Measures and prints one combination; its numbers under `speeds`, or why there are none. Writes no run folder."""
+    """Measures and prints one combination; returns its `speeds` or the `reason` of a failure. Writes no run folder."""
     config = here(config, torch.get_num_threads())
     try:
         check_parts(config)
@@ -169,7 +177,7 @@ def _run(config: Config, feed: Feed, stage: str) -> None:
 
 
 def title(config: Config, size: Sequence[int]) -> str:
-    """What was measured, where."""
+    """Title of a measurement: model, loss, batch, precision and device."""
     device = computing_device(config.accelerator, config.threads)
     batch = f"{size[0]} images of {size[1]} x {size[2]}"
     return f"{config.names.model}, {config.names.loss}, {batch} a step, precision {config.precision}, {device}"
@@ -182,7 +190,7 @@ def table(speeds: Mapping[str, Speed]) -> list[list[str]]:
 
 
 def sweep_table(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Header and a row for the result of each combination; of one without numbers, why."""
+    """Header and a row for each combination; its status if it has no numbers."""
     rows = [["", *(f"{name.split()[0]} {column}" for name in NAMES.values() for column in COLUMNS)]]
     for label, result in found.items():
         if result["status"] == DONE:
@@ -199,19 +207,19 @@ def _numbers(s: Speed) -> list[str]:
 
 
 def leave_nothing(config: Config) -> None:
-    """Removes the study's folder, which Hydra makes, unless something is in it."""
+    """Removes the study's folder, which Hydra makes, if it is empty."""
     study = Path(config.output_dir).expanduser() / config.study
     with contextlib.suppress(OSError):
         study.rmdir()
 
 
 def reset_peak(device: torch.device) -> None:
-    """Lets `peak_bytes` forget what was before."""
+    """Restarts the measurement of `peak_bytes`."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # what was freed before is no longer in use
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # memory that was freed before no longer counts
         if trim:
             trim(0)
         with contextlib.suppress(OSError):
@@ -219,7 +227,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The highest memory use: allocated on a GPU, else resident, of the process as a whole."""
+    """Highest memory use: allocated on a GPU, else resident memory of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""A benchmark of several combinations: which ones a sweep measures, and the one table of them at its end."""
+"""Benchmark of several combinations: the choice of those that a sweep measures, and their table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ UNMEASURED = {
 
 
 def distinct(jobs: Sequence[Job], launcher: str) -> list[Job]:
-    """The jobs without those that would measure the same again. Raises ConfigError where they can't be measured."""
+    """Jobs without those that would repeat a measurement. Raises ConfigError if they can't be measured."""
     if not all(config.benchmark for _, config in jobs):
         raise ConfigError("benchmark=true,false: accepted is one of them in a sweep")
     if "basic" not in launcher:

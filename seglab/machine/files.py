@@ -1,4 +1,4 @@
-"""Files written whole."""
+"""Whole files: writing that leaves no half file, and values that JSON can hold."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file so that no reader, and no crash, ever meets half of it."""
+    """Replaces a file in one step: neither a reader nor a crash finds half of it."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     with making.open("w") as f:
         f.write(text)
@@ -17,7 +17,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """The same value with None for each NaN: JSON has no NaN."""
+    """Copy of a value with None for each NaN, because JSON has no NaN."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

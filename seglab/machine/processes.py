@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: a fresh one where several must train together, and a GPU for each."""
+"""Processes of trainings: a fresh one where several must train together, and a GPU for each."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from seglab.machine.signals import stopping_softly
 
 LEAKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a training over several devices leaves in the environment, where it misleads the next."""
+"""Environment variables that a training over several devices leaves behind and that mislead the next training."""
 
 TRAIN = Path(__file__).parent.parent.parent / "train.py"
 
@@ -32,9 +32,9 @@ def in_a_fresh_process(overrides: Sequence[str]) -> None:
 
 @contextmanager
 def gpu_of_its_own(trainer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The Trainer's arguments with the number of a GPU that no other training of ours uses, where there are several.
+    """Arguments of the Trainer; if there are several GPUs, with one that no other training of ours uses.
 
-    Where all are taken, the trainings share: by process id, so that they spread.
+    If all are taken, trainings share them. The process id chooses the GPU, so that trainings spread.
     """
     count = torch.cuda.device_count()
     if count < 2 or trainer.get("devices") != 1 or trainer["accelerator"] == "cpu":

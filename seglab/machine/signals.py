@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM, and a cluster's warnings end a training where it can go on."""
+"""Requests to stop: Ctrl-C, SIGTERM, and a cluster's warnings end a training so that it can resume."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(RuntimeError):
-    """Somebody asked this process to stop, and everything is saved."""
+    """A stop was requested, and everything is saved."""
 
 
 _ours: list[Callable[[int, FrameType | None], None]] = []  # handlers, the innermost last
@@ -26,27 +26,30 @@ def asked_to_stop() -> str | None:
 
 
 def ask_to_stop(reason: str) -> None:
-    """What a signal does, for a reason of our own."""
+    """Requests a stop as a signal does, for a reason of our own."""
     _asked.append(reason)
 
 
 def forget() -> None:
-    """A new beginning, for a process that outlives one command."""
+    """Forgets all requests, for a process that outlives one command."""
     _asked.clear()
 
 
 def take_back() -> None:
-    """Sets our handlers again after somebody set others: Lightning's wait for processes that wait for each other."""
+    """Sets our handlers again after a library has set others.
+
+    Lightning's handlers wait for processes that wait for each other.
+    """
     for number in SIGNALS if _ours else ():
         signal.signal(number, _ours[-1])
 
 
 @contextmanager
 def stopping_softly(pass_on: bool = False) -> Iterator[None]:
-    """Within it the first signal is only noted, and a second Ctrl-C ends the process at once.
+    """Context in which the first signal is only noted, and a second Ctrl-C ends the process at once.
 
-    `pass_on`: the child processes are asked to stop, too. A handler of somebody else (submitit's, that has a job
-    requeued) is called at the end.
+    `pass_on`: the child processes are asked to stop, too. The handler of a library (submitit's, which requeues a job)
+    is called at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers; whoever started this one gets the signals
@@ -78,6 +81,6 @@ def stopping_softly(pass_on: bool = False) -> Iterator[None]:
 
 
 def _children() -> list[int]:
-    """Process ids of the children; none where the system doesn't tell."""
+    """Process ids of the children; none if the system has no list of them."""
     lists = Path("/proc/self/task").glob("*/children")
     return [int(pid) for path in lists for pid in path.read_text().split()]

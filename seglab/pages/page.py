@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
-"""What could end a <script> or a line of it, written as JSON may write it."""
+"""Characters that could end a <script> or a line of it, and their escapes in JSON."""
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of seglab/pages makes of `values`, which are escaped; an undefined name is an error."""
+    """Fills a template of seglab/pages with `values`, which are escaped; an undefined name is an error."""
     return _environment().get_template(template).render(values)
 
 
@@ -39,9 +39,10 @@ def _environment() -> "Environment":
 def picture(
     image: np.ndarray | Image.Image, width: int | None = None, lossless: bool = False, quality: int = 80
 ) -> str:
-    """A `data:image/webp` URI of `uint8 [H,W,3]` or a picture, shrunk to `width` pixels where it is wider.
+    """`data:image/webp` URI of a picture or of `uint8 [H,W,3]`, shrunk to `width` pixels if it is wider.
 
-    `lossless` is for label maps: exact colours, shrunk by the nearest pixel; else `quality` is WebP's, 0..100.
+    `lossless` is for label maps: it keeps colours exact and shrinks to the nearest pixel. Otherwise `quality` is
+    WebP's, 0 to 100.
     """
     made = image if isinstance(image, Image.Image) else Image.fromarray(image)
     if width is not None and made.width > width:
@@ -57,11 +58,11 @@ def as_json(value: Any) -> "Markup":
     from markupsafe import Markup
 
     text = json.dumps(_json_value(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.translate(ESCAPES))  # nothing of HTML is left in it
+    return Markup(text.translate(ESCAPES))  # no characters of HTML are left
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """`12.3%`; a dash for what does not exist."""
+    """`12.3%`; a dash for None and NaN."""
     return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}%"  # noqa: RUF001
 
 

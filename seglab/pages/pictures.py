@@ -8,9 +8,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seglab.labels import VOID, color_image, rgb
 
-WRONG, RIGHT = "#d62728", "#ebebeb"
-GAP, HEAD = 6, 22
-"""Pixels between the parts of a panel and above them."""
+WRONG = "#d62728"
+RIGHT = "#ebebeb"
+GAP = 6
+"""Pixels between the parts of a panel."""
+
+HEAD = 22
+"""Pixels above the parts of a panel."""
 
 
 def error_image(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -44,7 +48,7 @@ def panel(
 
 
 def panel_parts(path: Path, shape: tuple[int, int], classes: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Image and index map, of `shape`, back out of a saved panel; None if the file is no such panel."""
+    """Image and index map, of `shape`, read back from a saved panel; None if the file is not such a panel."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             sheet = np.asarray(picture.convert("RGB"))
@@ -62,7 +66,8 @@ def panel_parts(path: Path, shape: tuple[int, int], classes: Mapping[str, str]) 
 
 
 def _legend(draw: ImageDraw.ImageDraw, y: int, entries: Iterable[tuple[str, str]]) -> None:
-    font, x = ImageFont.load_default(13), 2
+    font = ImageFont.load_default(13)
+    x = 2
     for name, color in entries:
         draw.rectangle((x, y + 1, x + 12, y + 13), rgb(color), "black")
         draw.text((x + 17, y - 1), name, "black", font)

@@ -12,9 +12,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from seglab.profile.phases import BEGINS, EPOCH_END, OTHER, PARTS, STEPS, TRAINING, VALIDATION, phase_of
 
-WARM_UP, TRACED = 3, 3
-"""Training steps at the start that are not counted, and those after them that are traced instead of timed."""
+WARM_UP = 3
+"""Training steps at the start that are not counted."""
 
+TRACED = 3
+"""Training steps after the warm-up that are traced instead of timed."""
 
 Unit = defaultdict[str, float]
 """Seconds of each phase, in one step or at one end of an epoch."""
@@ -32,10 +34,10 @@ class Kernel:
 
 
 class PhaseClock(Profiler):
-    """Lightning's profiler, which adds each moment to the innermost phase, so that phases add up to their part.
+    """Profiler for Lightning that adds each moment to the innermost phase, so that phases add up to their part.
 
-    On a device other than the CPU it waits for the device wherever a phase changes: the sum is then more than an
-    undisturbed step takes, which `benchmark=true` tells.
+    On a device other than the CPU it waits for the device at each change of phase. The sum is then longer than an
+    undisturbed step, which `benchmark=true` measures.
     """
 
     def __init__(self) -> None:
@@ -54,7 +56,7 @@ class PhaseClock(Profiler):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is trained."""
+        """The device on which the network is trained."""
         return self._lightning_module.device if self._lightning_module else torch.device("cpu")
 
     def setup(self, stage: str, local_rank: int | None = None, log_dir: Any = None) -> None:
@@ -71,13 +73,13 @@ class PhaseClock(Profiler):
         self._stack.pop()
 
     def end(self) -> None:
-        """Closes what is open; a step that was cut does not count."""
+        """Closes the open part; an incomplete step does not count."""
         if self._part in STEPS and self._unit in self.units[self._part][-1:]:
             self.units[self._part].pop()
         self._begin(None)
 
     def timed(self, part: str) -> list[Unit]:
-        """Seconds of each phase in each unit of a part after its warm-up; with fewer units than that, in all."""
+        """Seconds of each phase in each unit of a part after its warm-up; in all units if there are no others."""
         warm_up = {TRAINING: WARM_UP, VALIDATION: 1}.get(part, 0)
         return self.units[part][warm_up:] or self.units[part]
 
@@ -86,7 +88,7 @@ class PhaseClock(Profiler):
         self._stack.append(phase)
 
     def _tick(self, following: str) -> None:
-        """Gives the time since the last tick to the current phase, unless that goes on."""
+        """Adds the time since the last tick to the current phase, unless the same phase follows."""
         if following != self._stack[-1]:
             self._add()
 
@@ -108,7 +110,8 @@ class PhaseClock(Profiler):
             self._epoch_end = None
             if self._steps == WARM_UP and not self.traced:
                 self._begin_trace()
-        self._part, self._unit = part, self._new_unit(part)
+        self._part = part
+        self._unit = self._new_unit(part)
         self._at = time.perf_counter()
 
     def _new_unit(self, part: str | None) -> Unit:
@@ -133,10 +136,10 @@ class PhaseClock(Profiler):
 
 
 def kernels(trace: profile, steps: int, on_gpu: bool) -> list[Kernel]:
-    """All operators of a trace of so many steps, those first that take longest themselves (on a GPU: its time)."""
+    """Operators of a trace of `steps` steps, sorted by their own time (the GPU's on a GPU), the longest first."""
     found: list[tuple[float, Any]] = []
     for event in trace.key_averages(group_by_input_shape=True):
-        around = event.is_user_annotation or event.key.startswith("Optimizer.")  # no operator, only what is around some
+        around = event.is_user_annotation or event.key.startswith("Optimizer.")  # not an operator: a mark around some
         if event.device_type == torch.autograd.DeviceType.CPU and not around:  # a GPU's own kernels have no shapes
             seconds = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
             found.append((seconds, event))

@@ -1,11 +1,15 @@
-"""The names of what a training's time goes into, and how a piece of code is given one."""
+"""Names of the phases of a training's time, and how a piece of code gets one."""
 
 from contextlib import AbstractContextManager
 
 import pytorch_lightning as pl
 
-TRAINING, VALIDATION, EPOCH_END, RUN_END = "training step", "validation step", "epoch's end", "run's end"
-STEPS, PARTS = (TRAINING, VALIDATION), (TRAINING, VALIDATION, EPOCH_END, RUN_END)
+TRAINING = "training step"
+VALIDATION = "validation step"
+EPOCH_END = "epoch's end"
+RUN_END = "run's end"
+STEPS = (TRAINING, VALIDATION)
+PARTS = (TRAINING, VALIDATION, EPOCH_END, RUN_END)
 
 BEGINS = {
     "train_dataloader_next": TRAINING,
@@ -16,7 +20,7 @@ BEGINS = {
     "on_train_epoch_end": EPOCH_END,
     "on_train_end": RUN_END,
 }
-"""Which of Lightning's hooks is the first of which part."""
+"""Lightning's hook that begins a part -> the part."""
 
 PHASES = {
     "train_dataloader_next": "data wait",
@@ -25,9 +29,9 @@ PHASES = {
     "forward": "forward",
     "loss": "loss",
     "backward": "backward",
-    "optimizer_step": "optimiser",  # less the closure within it, which has phases of its own
+    "optimizer_step": "optimiser",  # without the closure within it, which has its own phases
     "optimizer_zero_grad": "optimiser",
-    "training_step": "metrics",  # less forward and loss
+    "training_step": "metrics",  # without forward and loss
     "validation_step": "metrics",
     "metrics": "metrics",
     "rows": "rows",
@@ -36,18 +40,18 @@ PHASES = {
     "maps and counts": "maps and counts",
     "pictures and pages": "pictures and pages",
 }
-"""Phases of hooks, Lightning's and our own; what is within a hook without a phase belongs to the one around it."""
+"""Hook, Lightning's or our own -> its phase. A hook without a phase belongs to the phase around it."""
 
 OTHER = "other"
 
 
 def during(trainer: pl.Trainer, phase: str) -> AbstractContextManager:
-    """What runs within it is this phase, of those in PHASES, should somebody measure."""
+    """Context whose time belongs to `phase`, a key of PHASES, if a profiler measures."""
     return trainer.profiler.profile(phase)  # type: ignore[attr-defined]
 
 
 def phase_of(action_name: str) -> str | None:
-    """The phase of one of Lightning's hooks, or of our own; None where it has none."""
+    """Phase of a hook, Lightning's or our own; None if it has none."""
     if action_name.startswith("[Callback]"):
         return "metrics" if action_name.startswith("[Callback]Gauges.") else "logging"
     return PHASES.get(action_name.rpartition(".")[2])

@@ -12,7 +12,7 @@ Row = dict[str, str | float]
 """What one phase of one part took."""
 
 TOP = 12
-"""Operators that are shown."""
+"""Number of operators that are shown."""
 
 WHOLE = "whole"
 ORDER = (
@@ -43,9 +43,9 @@ def profile_text(title: str, where: str, clock: PhaseClock, rows: Sequence[Row])
 
 
 def phase_rows(part: str, units: Sequence[Unit]) -> list[Row]:
-    """A row for each phase of a part and one for the whole.
+    """Rows for the phases of a part and one for the whole.
 
-    Medians are of the units; means are theirs, too, and add up to the whole's, as do the shares, which are of means.
+    Medians and means are over the units. Means add up to the mean of the whole, and shares are shares of it.
     """
     whole = [sum(unit.values()) for unit in units]
     total = sum(whole)

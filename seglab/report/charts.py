@@ -16,7 +16,7 @@ SERIES = 8
 
 @dataclass(frozen=True)
 class Line:
-    """A curve over x; NaN leaves a gap. `color` counts the page's colours."""
+    """A curve over x; NaN leaves a gap. `color` is the number of a colour of the page."""
 
     name: str
     x: Sequence[float]
@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values and where it is marked; `log` by powers of ten."""
+    """A range of values and its ticks; `log` spaces powers of ten evenly."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Axis:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at the low and 1 at the high end."""
+        """Position of a value: 0 at the low end, 1 at the high end."""
         if self.log:
             low, high, value = (math.log10(v) for v in (self.low, self.high, value))
             return (value - low) / (high - low)
@@ -45,16 +45,19 @@ class Axis:
 def axis(values: Sequence[float], log: bool = False, low: float | None = None, high: float | None = None) -> Axis:
     """An axis that holds all finite values (on a log axis the positive ones), with round ticks."""
     shown = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
-    start, end = min(shown) if low is None else low, max(shown) if high is None else high
+    start = min(shown) if low is None else low
+    end = max(shown) if high is None else high
     if log:
-        lowest, highest = math.floor(math.log10(start)), math.ceil(math.log10(end))
+        lowest = math.floor(math.log10(start))
+        highest = math.ceil(math.log10(end))
         highest += highest == lowest
         every = -(-(highest - lowest) // 5)
         return Axis(10.0**lowest, 10.0**highest, [10.0**e for e in range(lowest, highest + 1, every)], True)
     if end <= start:
         start, end = start - (abs(start) or 1) / 2, end + (abs(end) or 1) / 2
     step = _round_step((end - start) / 4)
-    first, last = math.floor(start / step + 1e-9), math.ceil(end / step - 1e-9)
+    first = math.floor(start / step + 1e-9)
+    last = math.ceil(end / step - 1e-9)
     return Axis(first * step, last * step, [i * step for i in range(first, last + 1)])
 
 
@@ -64,7 +67,7 @@ def _round_step(step: float) -> float:
 
 
 def number(value: float) -> str:
-    """At most three digits, small and large values as 2.5e-4."""
+    """A value in at most three digits; small and large ones as 2.5e-4."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     digits, power = f"{value:.2e}".split("e")
@@ -97,7 +100,7 @@ def line_chart(
 
 
 def reliability(title: str, bins: Sequence[tuple[float, float, float]], color: int) -> Markup:
-    """Share of right pixels over mean confidence: (share of all pixels, right share, confidence) of each bin in use."""
+    """Share of right pixels over mean confidence; a bin is (share of all pixels, share right, mean confidence)."""
     unit = Axis(0, 1, [0, 0.25, 0.5, 0.75, 1])
     parts = [_frame(unit, unit, "confidence")]
     parts.append(

@@ -1,4 +1,4 @@
-"""Which cell is best, which are not distinguishable from it, and that in words one can sign."""
+"""Comparison of cells: the best one, those not distinguishable from it, and sentences that say so."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MOST_NAMED = 8
 
 @dataclass
 class Group:
-    """The seeds of one loss and number of epochs: what one field of the heat map shows."""
+    """The seeds of one loss and number of epochs: one field of the heat map."""
 
     loss: str
     epochs: int
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def done(self) -> list[Entry]:
-        """Those with a score."""
+        """Entries with a score."""
         return [e for e in self.entries if e.done]
 
     @property
@@ -58,13 +58,13 @@ class Rival:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the difference is more than chance explains."""
+        """Whether the group is significantly lower than the best."""
         return self.adjusted < 1 - LEVEL
 
 
 @dataclass
 class Comparison:
-    """The best group, the others against it (none where nothing can be said), and the sentences."""
+    """The best group, the others against it (none if nothing can be said), and the sentences."""
 
     groups: list[Group]
     best: Group | None
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def ties(self) -> list[Rival]:
-        """Those not distinguishable from the best."""
+        """Rivals not distinguishable from the best."""
         return [r for r in self.rivals if not r.distinguishable]
 
 
@@ -92,8 +92,8 @@ def groups_of(table: Table) -> list[Group]:
 def compare(table: Table) -> Comparison:
     """Best and rivals of a table.
 
-    Every pair of groups is tested and Holm's method goes over all pairs: the best was chosen by the very scores that
-    are compared, so tests against it alone would claim too much.
+    Every pair of groups is tested, and Holm's method corrects for all pairs. The best was chosen by the same scores
+    that are compared, so tests against it alone would claim too much.
     """
     groups = groups_of(table)
     scored = [g for g in groups if g.mean]
@@ -115,9 +115,9 @@ def compare(table: Table) -> Comparison:
 
 
 def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
-    """The unit of each image: its scene where enough of those are known, else the image itself.
+    """The unit of each image: its scene if enough scenes are known, else the image itself.
 
-    Also what a unit is called, what they are in a sentence, and what that limits.
+    Also the name of a unit, the units in words, and the caveats that follow.
     """
     found = table.compared[0].validation if table.compared else None
     if found is None:
@@ -125,7 +125,7 @@ def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
     images, scenes = len(found.names), len(set(found.scenes))
     alone = f"{images} validation images"
     if not all(found.scenes):
-        why = "The scenes of the images are not known: where several show the same one, intervals are too narrow."
+        why = "The scenes of the images are not known. If several images show one scene, intervals are too narrow."
         return found.names, "image", f"{alone} of unknown scenes", [why]
     if scenes == images:
         return found.names, "image", alone, []
@@ -133,8 +133,8 @@ def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
         return found.scenes, "scene", f"{scenes} validation scenes", []
     these = "these scenes" if scenes > 1 else "this scene"
     why = (
-        f"Images of one scene resemble each other, so intervals are rather too narrow, and for images of {these} only: "
-        f"whether a difference holds elsewhere needs at least {LEAST_UNITS} scenes."
+        f"Images of one scene resemble each other, so intervals are too narrow and hold for images of {these} only. "
+        f"A claim about other scenes needs at least {LEAST_UNITS} scenes."
     )
     return found.names, "image", f"{alone} of only {scenes} scene{'s' * (scenes > 1)}", [why]
 
@@ -149,7 +149,7 @@ def _rivals(sides: Sequence[Group], best: Group, units: Sequence[str]) -> list[R
 
     def against(a: Group, b: Group) -> Difference:
         shared = sorted({e.cell.seed for e in a.entries} & {e.cell.seed for e in b.entries})
-        # seeds that both have; without any, each side's first
+        # seeds that both have; if there are none, the first of each side
         left, right = ([e for e in g.entries if e.cell.seed in shared] or g.entries[:1] for g in (a, b))
         folders = [[e.cell.folder for e in side] for side in (left, right)]
         drawn = [np.mean([samples[:, place[f]] for f in side], 0) for side in folders]
@@ -172,9 +172,7 @@ def _seed_caveat(sides: Sequence[Group]) -> list[str]:
     if min(counts) > 1:
         return []
     who = "Each cell was" if max(counts) == 1 else "Some cells were"
-    return [
-        f"{who} trained with one seed: how far another would move a score is not known, and intervals leave it out."
-    ]
+    return [f"{who} trained with one seed, so the spread over seeds is not known and intervals leave it out."]
 
 
 def _alone(best: Group) -> str:
@@ -200,13 +198,13 @@ def _sentence(best: Group, rivals: Sequence[Rival], basis: str) -> str:
     ties = [r.group.name for r in rivals if not r.distinguishable]
     lower = [r.group.name for r in rivals if r.distinguishable]
     seeds = f", mean of {best.mean.n} seeds" if best.mean.n > 1 else ""
-    parts = [f"{best.name} has the highest validation mIoU ({best.mean.value:.3f}{seeds})."]
+    parts = [f"The highest validation mIoU is {best.mean.value:.3f} ({best.name}{seeds})."]
     if ties:
         parts.append(f"Not distinguishable from it: {_listed(ties)}.")
     if lower:
-        parts.append(f"Lower by more than chance explains: {_listed(lower)}.")
+        parts.append(f"Significantly lower: {_listed(lower)}.")
     parts.append(f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for all pairs")
-    return " ".join(parts) + ("; not distinguishable does not mean equal." if ties else ".")
+    return " ".join(parts) + (". Not distinguishable does not mean equal." if ties else ".")
 
 
 def _listed(names: Sequence[str]) -> str:

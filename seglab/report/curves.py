@@ -1,4 +1,4 @@
-"""Curves over epochs: what each training did, laid over each other or one chart a training."""
+"""Curves over epochs: all trainings in one chart, or one chart for each training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ STAGES = ("encoder", "bottleneck", "decoder", "head")
 """The stages whose gradient norms metrics.csv holds."""
 
 SCORED = {"train_scored": "training images", "val": "validation images"}
-"""The stages that are scored in eval mode."""
+"""Images that are scored in eval mode."""
 
 MOST_TRAININGS = 12
-"""Trainings that get small charts of their own; of more, the first are shown."""
+"""Trainings with small charts of their own; if there are more, the first ones are shown."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Chart:
 
 
 def trainings(table: Table) -> list[Entry]:
-    """The longest cell of each loss and seed, and shorter ones only if they are not its beginning."""
+    """The longest cell of each loss and seed, and each shorter cell that is not the beginning of a longer one."""
     kept: list[Entry] = []
     for e in sorted((e for e in table.entries if e.metrics), key=lambda e: -len(e.metrics)):
         same = [k for k in kept if (k.cell.loss, k.cell.seed) == (e.cell.loss, e.cell.seed)]
@@ -44,11 +44,12 @@ def _is_beginning(short: Entry, long: Entry) -> bool:
 
 
 def overlaid(table: Table) -> list[Chart]:
-    """One chart a score, in it one line a training."""
-    shown, colors = trainings(table), colors_of(table.entries)
+    """One chart for each score, with one line for each training."""
+    shown = trainings(table)
+    colors = colors_of(table.entries)
     scores = {f"val/{key}": f"validation {label}" for key, label in labels(table.classes).items()}
     scores |= {"train/loss": "training loss", "val/loss": "validation loss"}
-    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "distance of batch norm's statistics"}
+    scores |= {"learning_rate": "learning rate", "batch_norm_gap": "batch norm: batch against running statistics"}
     out = []
     for key, title in scores.items():
         lines = [_line(e, key, label(e, shown), colors[e.cell.loss]) for e in shown]
@@ -61,8 +62,9 @@ def overlaid(table: Table) -> list[Chart]:
 
 
 def of_each(table: Table) -> list[tuple[Chart, str]]:
-    """Gradient norms by stage, and training against validation scores where both were scored: one chart a training."""
-    shown, out = trainings(table)[:MOST_TRAININGS], []
+    """Charts of single trainings: gradient norms by stage, and training against validation scores if both exist."""
+    shown = trainings(table)[:MOST_TRAININGS]
+    out = []
     for e in shown:
         lines = [_line(e, f"gradient/{stage}", stage, i) for i, stage in enumerate(STAGES)]
         out.append((_chart(f"{label(e, shown)}: gradient norm", lines, log=True), "gradient"))
@@ -73,7 +75,7 @@ def of_each(table: Table) -> list[tuple[Chart, str]]:
 
 
 def label(entry: Entry, among: Sequence[Entry]) -> str:
-    """The loss, and whatever else tells a training from the others."""
+    """Name of a training: its loss, and its seed and epochs where they tell it from the others."""
     parts = [entry.cell.loss]
     if len({e.cell.seed for e in among}) > 1:
         parts.append(f"seed {entry.cell.seed}")

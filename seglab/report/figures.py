@@ -24,14 +24,14 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 
 
 def samples(rows: Sequence[tuple[Inspection, str]]) -> Figure:
-    """A row for each cell and name of a validation image: input, label, map, error and confidence."""
+    """A row for each pair of a cell and a validation image: input, label, map, error and confidence."""
     seen = [inspection.sample(name) for inspection, name in rows]
     inches = sum(11 / 5 * s.mask.shape[0] / s.mask.shape[1] + 0.45 for s in seen)
     figure = Figure(figsize=(11, inches + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), 5, squeeze=False)
     for line, (inspection, _), sample in zip(axes, rows, seen, strict=True):
         sure = _sample(line, inspection, sample)
-    figure.colorbar(sure, ax=list(axes[:, 4]), shrink=0.6, label="probability of the class on the map")
+    figure.colorbar(sure, ax=list(axes[:, 4]), shrink=0.6, label="probability of the predicted class")
     entries = [*rows[0][0].classes.items(), ("no label", "#000000"), ("wrong", WRONG)]
     patches = [Patch(facecolor=color, edgecolor="black", linewidth=0.5, label=text) for text, color in entries]
     figure.legend(handles=patches, loc="outside lower left", ncols=len(patches), frameon=False)
@@ -39,7 +39,8 @@ def samples(rows: Sequence[tuple[Inspection, str]]) -> Figure:
 
 
 def _sample(axes: np.ndarray, inspection: Inspection, sample: Sample) -> AxesImage:
-    classes, at = dict(inspection.classes), inspection.validation.names.index(sample.name)
+    classes = dict(inspection.classes)
+    at = inspection.validation.names.index(sample.name)
     score = float(miou(inspection.validation.confusion[at]))
     pictures = {
         f"image {sample.name}": sample.image,
@@ -61,7 +62,7 @@ def _picture(ax: Axes, title: str) -> Axes:
 
 
 def of_images(inspection: Inspection, most: int = 20) -> Figure:
-    """mIoU and IoU of each class of the worst images, one a line: where does a cell fail, and on what?"""
+    """mIoU and IoU of each class on the worst images of a cell, one image a line."""
     names = inspection.worst()[:most]
     at = [inspection.validation.names.index(name) for name in names]
     scores = np.column_stack([miou(inspection.validation.confusion), inspection.iou()])[at]
@@ -77,7 +78,7 @@ def of_images(inspection: Inspection, most: int = 20) -> Figure:
 
 
 def grid(table: Table, comparison: Comparison) -> Figure:
-    """Losses down, epochs across, in each field the validation mIoU; of several seeds their mean, interval and n."""
+    """Validation mIoU with losses down and epochs across; for several seeds the mean, interval and n."""
     losses = list(dict.fromkeys(g.loss for g in comparison.groups))
     epochs = sorted({g.epochs for g in comparison.groups})
     values = np.full((len(losses), len(epochs)), np.nan)
@@ -100,7 +101,7 @@ def grid(table: Table, comparison: Comparison) -> Figure:
 
 
 def _heat_map(ax: Axes, values: np.ndarray, form: str = "", texts: dict[tuple[int, int], str] | None = None) -> None:
-    """Light is low; a field without a value is white and says why, or nothing."""
+    """Light is low; a field without a value is white and shows its text, if it has one."""
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
     greens = ListedColormap(np.linspace((0.95, 0.97, 0.93), (0.0, 0.35, 0.25), 256))
     ax.imshow(values, cmap=greens, vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
@@ -113,7 +114,7 @@ def _heat_map(ax: Axes, values: np.ndarray, form: str = "", texts: dict[tuple[in
 
 
 def differences(comparison: Comparison) -> Figure:
-    """How much lower than the best each group scores, with its interval; filled where that is more than chance."""
+    """mIoU of each group below the best, with its interval; filled if significantly lower."""
     rivals = comparison.rivals
     figure = Figure(figsize=(8, 1.4 + 0.34 * max(1, len(rivals))), layout="constrained")
     ax = figure.subplots()
@@ -122,14 +123,15 @@ def differences(comparison: Comparison) -> Figure:
         ax.text(0, 0.5, textwrap.fill(comparison.sentence, 90), va="center")
         return figure
     for y, rival in enumerate(rivals):
-        d, fill = rival.difference, PALETTE[0] if rival.distinguishable else "white"
+        d = rival.difference
+        fill = PALETTE[0] if rival.distinguishable else "white"
         ax.plot([d.low, d.high], [y, y], color=PALETTE[0], linewidth=2)
         ax.plot(d.value, y, "o", color=PALETTE[0], markerfacecolor=fill, markersize=7)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(rivals)), [r.group.name for r in rivals])
     ax.set_ylim(len(rivals) - 0.4, -0.6)
     ax.set_xlabel(
-        "mIoU below it, with 95 % interval; filled: distinguishable after correction for all pairs", fontsize=9
+        "mIoU below the best, with 95% interval; filled: significantly lower after correction for all pairs", fontsize=9
     )
     ax.set_title(f"the others against {comparison.best.name}", fontsize=10, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
@@ -137,8 +139,9 @@ def differences(comparison: Comparison) -> Figure:
 
 
 def curves(table: Table) -> Figure:
-    """Validation mIoU, IoU of each class and both losses over epochs: one line a training, one colour a loss."""
-    shown, colors = trainings(table), colors_of(table.entries)
+    """Validation scores and both losses over epochs; one line for each training, coloured by loss."""
+    shown = trainings(table)
+    colors = colors_of(table.entries)
     charts = {f"val/{key}": f"validation {text}" for key, text in labels(table.classes).items()}
     charts |= {"val/loss": "validation loss", "train/loss": "training loss"}
     rows = -(-len(charts) // 4)

@@ -1,4 +1,4 @@
-"""In what the cells differ, where they ran, what was typed, and which cells are missing."""
+"""Settings in which cells differ, environments, commands, missing cells, and the labellers' ceiling."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from seglab.run.folder import DONE
 
 @dataclass(frozen=True)
 class Differences:
-    """Keys whose values differ, each cell's values of them, and what all cells have in common."""
+    """Keys whose values differ, each cell's values of them, and the settings that all cells share."""
 
     keys: list[str]
     rows: list[tuple[str, list[str]]]
@@ -22,7 +22,7 @@ class Differences:
 
 
 def differences(entries: Sequence[Entry]) -> Differences:
-    """Configs as their differences; a key that a cell lacks is a dash."""
+    """Differences between the configs of cells; a dash for a key that a cell lacks."""
     configs = [flat(plain(e.config.select(lambda role: role.shown)) | _places(e)) for e in entries]
     keys = list(dict.fromkeys(k for c in configs for k in c))
     differs = [k for k in keys if any(k not in c or c[k] != configs[0][k] for c in configs)]
@@ -44,7 +44,7 @@ def _text(config: dict[str, Any], key: str) -> str:
 
 
 def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Each fact of where the cells ran, with its values and how many cells have them."""
+    """Facts about the environments of cells, each with its values and the number of cells that have them."""
     facts: dict[str, dict[str, int]] = {}
     for e in entries:
         try:
@@ -58,12 +58,12 @@ def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, in
 
 
 def commands(entries: Sequence[Entry]) -> list[str]:
-    """What was typed to train these cells, each once."""
+    """Commands that trained these cells, each once."""
     return list(dict.fromkeys(c for c in (e.run.command() for e in entries) if c))
 
 
 def unfinished(table: Table) -> list[tuple[str, str, str]]:
-    """Name, state and reason of every cell without a score, and of every one that the grid lacks."""
+    """Name, state and reason of every cell without a score and of every cell that is missing in the grid."""
     out = [
         (e.name, e.cell.status if e.cell.status != DONE else "no score", str(e.cell.results.get("reason", "")))
         for e in table.entries
@@ -80,9 +80,9 @@ def unfinished(table: Table) -> list[tuple[str, str, str]]:
 
 
 def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
-    """The labellers' agreement that an audit measured: `miou`, `iou`, `agreement`, `pixels`; None where there is none.
+    """The labellers' agreement that an audit measured: `miou`, `iou`, `agreement`, `pixels`; None if there is none.
 
-    Raises ValueError for a file that is no such record, FileNotFoundError if `audit` was asked for and has none.
+    Raises ValueError for a file that is not such a record, FileNotFoundError if `audit` is given and has no file.
     """
     path = (audit or study / "audit") / "ceiling.json"
     if not path.is_file():

@@ -1,7 +1,7 @@
-"""Whether a difference between two scores is more than chance: over validation images or scenes, and over seeds.
+"""Significance of a difference between two scores, over validation images or scenes, and over seeds.
 
 Counts are `[U,K,K]`: a confusion matrix (rows true) for each of U units, which are images, or scenes where those are
-known. A score is the data set's mIoU, of the summed counts, so that units weigh as many pixels as they have.
+known. A score is the data set's mIoU, from the summed counts: each pixel weighs the same in it.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ import numpy as np
 from seglab.scores import miou
 
 LEVEL = 0.95
-"""Of every interval; a difference is called distinguishable at an adjusted p below 1 - LEVEL."""
+"""Confidence level of every interval. A difference is significant at an adjusted p below 1 - LEVEL."""
 
 LEAST_UNITS = 10
-"""Fewer images or scenes than this support no claim: one unusual image would decide it.
+"""Least number of images or scenes for a claim: with fewer, one unusual image would decide it.
 
 That is a choice. 95 % intervals held the truth in 90 to 92 % of 600 simulated sets of 5, 10 and 30 units whose sizes
 and shares of classes differ by orders of magnitude, and in 94 to 96 % where units are alike (tests/test_statistics.py).
@@ -37,7 +37,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of one minus that of another: interval, p value of no difference, and the standard error behind both."""
+    """Score of one cell minus that of another: interval, p value of no difference, and their standard error."""
 
     value: float
     low: float
@@ -47,7 +47,7 @@ class Difference:
 
 
 def sums_by_unit(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:
-    """Counts `[N,K,K]` of images -> `[U,K,K]` of the units they belong to, in the order in which these appear."""
+    """Counts `[N,K,K]` of images -> `[U,K,K]` of their units, in the order in which units first appear."""
     place = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
     out = np.zeros((len(place), *counts.shape[1:]), counts.dtype)
     np.add.at(out, [place[unit] for unit in units], counts)
@@ -58,7 +58,8 @@ def resampled(scores_of: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0
     """mIoU `[draws,M]` of M cells, counts `[U,K,K]` each, on bootstrap samples of the units, the same for all cells."""
     stacked = np.stack([c.reshape(len(c), -1) for c in scores_of], 1).astype(np.float64)  # [U,M,K*K]
     units, cells, pairs = stacked.shape
-    generator, k = np.random.default_rng(seed), round(pairs**0.5)
+    generator = np.random.default_rng(seed)
+    k = round(pairs**0.5)
     out = np.empty((draws, cells))
     for start in range(0, draws, 250):  # 250 draws at a time, so that memory stays small for many images
         stop = min(start + 250, draws)
@@ -68,10 +69,11 @@ def resampled(scores_of: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0
 
 
 def difference(a: Sequence[float], b: Sequence[float], resampled_difference: np.ndarray, units: int) -> Difference:
-    """Mean score of the seeds `a` minus that of `b`, the same seeds in the same order, or one each.
+    """Mean score of the seeds `a` minus that of `b`: the same seeds in the same order, or one each.
 
-    The variance is the bootstrap's over units, as U / (U - 1) times, plus that of the seeds' differences over their
-    number; Student's t has Satterthwaite's degrees of freedom. `resampled_difference [draws]` is of the seeds' means.
+    The variance is the bootstrap's over units, times U / (U - 1), plus the variance of the seeds' differences divided
+    by their number. Student's t has Satterthwaite's degrees of freedom. `resampled_difference [draws]` holds the
+    bootstrap's differences between the means over seeds.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} scores: paired seeds are as many")
@@ -83,7 +85,7 @@ def difference(a: Sequence[float], b: Sequence[float], resampled_difference: np.
 
 
 def _t_difference(value: float, parts: Sequence[tuple[float, int]]) -> Difference:
-    """From independent parts of the variance, each with its degrees of freedom."""
+    """Difference from the independent parts of its variance, each with its degrees of freedom."""
     from scipy import stats
 
     variance = sum(v for v, _ in parts)
@@ -101,7 +103,8 @@ def seed_mean(scores: Sequence[float]) -> Mean:
     """The mean over seeds and its t interval."""
     from scipy import stats
 
-    n, mean = len(scores), float(np.mean(scores))
+    n = len(scores)
+    mean = float(np.mean(scores))
     if n < 2:
         return Mean(mean, np.nan, np.nan, n)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(scores, ddof=1) / n**0.5)
@@ -111,7 +114,8 @@ def seed_mean(scores: Sequence[float]) -> Mean:
 def holm(p: Sequence[float]) -> list[float]:
     """p values adjusted so that the chance of any false claim among them stays below the level (Holm 1979)."""
     order = np.argsort(p, kind="stable")
-    adjusted, highest = np.empty(len(p)), 0.0
+    adjusted = np.empty(len(p))
+    highest = 0.0
     for rank, i in enumerate(order):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         adjusted[i] = highest

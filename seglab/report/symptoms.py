@@ -1,4 +1,4 @@
-"""Warnings in words: what in a training's numbers should make its reader doubt the score."""
+"""Warnings in words: signs in a training's numbers that its score is to be doubted."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,11 @@ Norms of healthy stages of our models differ by a factor of up to 30 on the real
 NEVER_SHARE = 0.01
 """A class predicted on fewer than this share of the pixels that it has in the labels is as good as never predicted."""
 
-FALLING_EPOCHS, FALLING_BY = 3, 0.02
-"""Over so many epochs at least, training mIoU rises while validation mIoU loses so much: more than its usual noise."""
+FALLING_EPOCHS = 3
+"""Least number of epochs over which validation mIoU falls while training mIoU rises, to be called overfitting."""
+
+FALLING_BY = 0.02
+"""Least fall of validation mIoU in these epochs: more than its usual noise."""
 
 LAGGING = 0.4
 """Distance of batch norm's running statistics from the last batch's (see `batch_norm_gap`).
@@ -28,7 +31,7 @@ constant momentum of 0.01 they end at 0.8 to 1.7, and then validation sees anoth
 
 
 def symptoms(table: Table) -> list[str]:
-    """One sentence a finding, in the order of the cells."""
+    """Warnings of a table, each with the name of its cell."""
     found = [f"{e.name}: {s}" for e in trainings(table) for s in _of_training(e)]
     return found + [f"{e.name}: {s}" for e in table.done for s in never_predicted(e)]
 
@@ -68,16 +71,18 @@ def _largest(row: Mapping[str, float]) -> float:
 
 
 def falling(entry: Entry) -> Iterator[str]:
-    """Training mIoU rises while validation mIoU falls, from the best epoch to the last."""
+    """Overfitting: training mIoU rises while validation mIoU falls, from the best epoch to the last."""
     rows = [r for r in entry.metrics if "train_scored/miou" in r and math.isfinite(r["train_scored/miou"])]
     if not rows:
         return
-    best, last = max(rows, key=lambda r: r["val/miou"]), rows[-1]
-    lost, won = best["val/miou"] - last["val/miou"], last["train_scored/miou"] - best["train_scored/miou"]
+    best = max(rows, key=lambda r: r["val/miou"])
+    last = rows[-1]
+    lost = best["val/miou"] - last["val/miou"]
+    won = last["train_scored/miou"] - best["train_scored/miou"]
     if last["epoch"] - best["epoch"] >= FALLING_EPOCHS and lost >= FALLING_BY and won > 0:
         yield (
-            f"since epoch {best['epoch']:.0f} validation mIoU fell by {lost:.3f} while that of the training images "
-            f"rose by {won:.3f}: it learns them by heart. Fewer epochs, or best.ckpt, score higher."
+            f"overfitting since epoch {best['epoch']:.0f}. Validation mIoU fell by {lost:.3f} while that of the "
+            f"training images rose by {won:.3f}. Fewer epochs, or best.ckpt, score higher."
         )
 
 
@@ -87,18 +92,20 @@ def lagging(entry: Entry) -> Iterator[str]:
     if gap > LAGGING:
         yield (
             f"batch norm's running statistics are far from those of the last batch ({gap:.2f}; healthy is below "
-            f"{LAGGING:g}): validation and maps use statistics that training did not. More steps an epoch bring them "
-            "together."
+            f"{LAGGING:g}). Validation and maps use statistics that training did not. More steps in each epoch bring "
+            "them together."
         )
 
 
 def never_predicted(entry: Entry) -> Iterator[str]:
-    """A class that the labels have and the maps don't."""
+    """A class that the labels have and the maps lack."""
     if entry.validation is None:
         return
     total = entry.validation.confusion.sum(0)
     for i, name in enumerate(entry.classes):
-        true, predicted, pixels = int(total[i].sum()), int(total[:, i].sum()), max(1, int(total.sum()))
+        true = int(total[i].sum())
+        predicted = int(total[:, i].sum())
+        pixels = max(1, int(total.sum()))
         if true and predicted < NEVER_SHARE * true:
-            much = f"on only {predicted / pixels:.2%} of the pixels" if predicted else "nowhere"
-            yield f"{name} is predicted {much}, though {true / pixels:.1%} of the labelled pixels are {name}."
+            much = f"predicted on only {predicted / pixels:.2%} of the pixels" if predicted else "never predicted"
+            yield f"{name} is {much}, though {true / pixels:.1%} of the labelled pixels are {name}."

@@ -19,17 +19,20 @@ from seglab.scores import confusion, miou
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
 
-WORST, DISAGREEING = 6, 6
-"""Samples of each kind, besides the fixed ones."""
+WORST = 6
+"""Samples with the lowest mIoU."""
+
+DISAGREEING = 6
+"""Samples on which the cells disagree most."""
 
 MOST_COLUMNS = 12
-"""Cells side by side; of more, each loss and seed is shown after its longest training."""
+"""Most cells of the wall; if there are more, only the longest training of each loss and seed is shown."""
 
 WIDTH = 256
 """Pixels to which wider samples are shrunk."""
 
 MOST_BYTES = 9_000_000
-"""Of all pictures of a page: it should stay below 15 MB, and one can mail it."""
+"""Size of all pictures of a page, so that the page stays below 15 MB and can be mailed."""
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
 """Name -> image `uint8 [H,W,3]` and index map `uint8 [H,W]`, or None."""
@@ -58,33 +61,33 @@ class Row:
 
     @property
     def bytes(self) -> int:
-        """Of all its pictures."""
+        """Size of all its pictures."""
         return len(self.image) + len(self.label) + sum(len(t.map) + len(t.error) for t in self.tiles)
 
 
 @dataclass
 class Wall:
-    """Rows of one table, and in words what is not shown and why."""
+    """Rows of one table, and notes on the parts that are not shown."""
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     across: int = 6
-    """Maps side by side on a wide screen: whole losses, where those have few enough cells."""
+    """Maps side by side on a wide screen; all cells of a loss stay on one line if they are few enough."""
 
 
 def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes: int = MOST_BYTES) -> Wall:
-    """The wall of a table; `data` is what a training has open, else the config's own is looked for."""
-    wall, shown = Wall(), columns(table.compared)
+    """The wall of a table; `data` is that of a running training, else the data of the config is looked for."""
+    wall = Wall()
+    shown = columns(table.compared)
     if not shown:
-        return Wall([], ["No finished cell has kept its maps yet."])
+        return Wall([], ["No finished cell has saved its maps yet."])
     if len(shown) < len(table.compared):
-        wall.notes.append(
-            f"{len(shown)} of {len(table.compared)} cells: each loss and seed after its longest training."
-        )
+        wall.notes.append(f"{len(shown)} of {len(table.compared)} cells: the longest training of each loss and seed.")
     each = max(sum(e.cell.loss == s.cell.loss for e in shown) for s in shown)
     wall.across = each * (6 // each) if each <= 6 else 6
     look = _looking(table, data, wall.notes)
-    spent, kinds = 0, choose(shown)
+    spent = 0
+    kinds = choose(shown)
     for name, why in kinds.items():
         try:
             row = _row(shown, name, why, look, table.classes)
@@ -105,7 +108,7 @@ def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes:
 
 
 def columns(entries: Sequence[Entry]) -> list[Entry]:
-    """The cells of the wall: all, or of too many each loss and seed after its longest training."""
+    """The cells of the wall: all, or if those are too many, the longest training of each loss and seed."""
     if len(entries) <= MOST_COLUMNS:
         return list(entries)
     longest = {(e.cell.loss, e.cell.seed): e for e in sorted(entries, key=lambda e: e.cell.epochs)}
@@ -113,7 +116,7 @@ def columns(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Names -> why each is shown: the `fixed` samples, the `worst` and those on which the cells `disagree` most."""
+    """Names -> reasons to show each: the `fixed` samples, the `worst`, and those on which the cells `disagree` most."""
     assert entries[0].validation
     names = entries[0].validation.names
     scores = np.stack([miou(e.validation.confusion) for e in entries if e.validation])  # [cells,N]
@@ -132,7 +135,7 @@ def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 
 def disagreement(entries: Iterable[Entry], name: str) -> float:
-    """Share of the pixels of an image on which not all maps say the same."""
+    """Share of the pixels of an image on which the maps differ."""
     try:
         maps = [m for m in (e.run.records.map(name) for e in entries) if m is not None]
     except RecordError:
@@ -155,7 +158,7 @@ def _row(entries: Sequence[Entry], name: str, kinds: list[str], look: Look, clas
         assert e.validation
         score = float(miou(e.validation.confusion[at]))
         if prediction is None or prediction.max(initial=0) >= len(classes):
-            raise RecordError(f"{e.cell.folder} has no map of it that could be shown")
+            raise RecordError(f"{e.cell.folder} has no usable map of it")
         error = flat_picture(_errors(found[1], prediction), [RIGHT, WRONG, "#000000"]) if found else ""
         tiles.append(Tile(e.name, flat_picture(prediction, colors), error, score))
     image = picture(found[0], WIDTH, quality=75) if found else ""
@@ -168,7 +171,7 @@ def _errors(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
-    """A `data:` URI of ids `uint8 [H,W]`, a colour each: a PNG of few bits, ten times as fast as lossless WebP."""
+    """`data:` URI of ids `uint8 [H,W]`, one colour each: a PNG of few bits, ten times as fast as lossless WebP."""
     made = Image.fromarray(ids)
     if made.width > WIDTH:
         made = made.resize((WIDTH, max(1, round(made.height * WIDTH / made.width))), Image.Resampling.NEAREST)
@@ -179,7 +182,7 @@ def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
 
 
 def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) -> Look:
-    """Looks into the data if it is that of the runs, else into the panels that the runs keep."""
+    """Lookup in the data if it is that of the runs, else in the panels that the runs keep."""
     from seglab.config.constructors import check_node
     from seglab.config.parts import build_data
 
@@ -189,7 +192,7 @@ def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) ->
             check_node("data", entry.config)
         cache = (data or build_data(entry.config)).cache
     except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
-        notes.append(f"The data is not at hand ({_first_line(e)}): shown is what the runs' pictures hold.")
+        notes.append(f"The data is not at hand ({_first_line(e)}): shown are the pictures that the runs saved.")
         return lambda name: _from_panel(entry, name)
     place = {name: i for i, name in enumerate(cache.names)}
 
@@ -206,7 +209,8 @@ def _first_line(error: Exception) -> str:
 
 def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
     """Whether a label gives the counts that the run kept of this image: the data may have changed since."""
-    prediction, kept = entry.run.records.map(name), entry.validation
+    prediction = entry.run.records.map(name)
+    kept = entry.validation
     if prediction is None or kept is None or prediction.shape != mask.shape:
         return False
     if prediction.max(initial=0) >= len(entry.classes):
@@ -215,5 +219,6 @@ def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
 
 
 def _from_panel(entry: Entry, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    path, prediction = entry.run.pictures / f"{name}.png", entry.run.records.map(name)
+    path = entry.run.pictures / f"{name}.png"
+    prediction = entry.run.records.map(name)
     return panel_parts(path, prediction.shape, entry.classes) if prediction is not None and path.is_file() else None

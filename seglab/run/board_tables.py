@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a run besides its points: groups of curves, its row in the table of runs, PR curves."""
+"""TensorBoard's data of a run besides its points: groups of curves, its row in the table of runs, PR curves."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ FINAL = ("final/", "_hparams_/", PR_CURVES)
 """Beginnings of the tags that only a finished run has."""
 
 AXES = {"loss", "epochs", "seed", "model"}
-"""In what the runs of a study differ: TensorBoard opens with five settings, these first and then by name."""
+"""Settings in which the runs of a study differ. TensorBoard opens with five settings: these first, then by name."""
 
 
 def layout(class_names: Iterable[str], score_train: bool) -> Summary:

@@ -11,7 +11,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    """What train.py would make of these overrides."""
+    """The config that train.py makes of these overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
     return named(cfg, cfg.hydra.runtime.choices)

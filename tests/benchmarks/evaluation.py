@@ -14,7 +14,7 @@ from tests.benchmarks.timing import Row, batch, milliseconds
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """Images per second, batch 1, to the class map; float32 on both sides where `auto` is no other precision."""
+    """Images per second, from one image to its class map, in float32 on both sides."""
     image, _ = batch(1024, 1)
     theirs = peer.Segmenter("deeplabv3plus", "cross_entropy", 1e-3, False).net.eval()
     net = for_inference(build_model(composed("model=deeplabv3plus")).eval())

@@ -19,7 +19,7 @@ from tests.benchmarks.timing import Row
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 EPOCHS = [2, 5, 10]
 IMAGES = 70
-"""So many that a fifth validates and the rest fills whole batches of 8: both then do the same number of steps."""
+"""A fifth validates, and the rest fills whole batches of 8, so that both do the same number of steps."""
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
@@ -27,7 +27,8 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
         names = linked(tiles, root)
-        theirs, ours = [], []
+        theirs = []
+        ours = []
         for seed in range(seeds):
             runs = [(theirs, peer_grid), (ours, our_grid)]
             for kept, run in runs if seed % 2 == 0 else reversed(runs):
@@ -46,7 +47,7 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
 
 
 def linked(tiles: Path, root: Path) -> list[str]:
-    """A folder of the first images of `tiles`, without scenes: the peer splits at random. Returns the file names."""
+    """Links the first images of `tiles`, without scenes, since the peer splits at random. Returns the file names."""
     names = sorted(f.name for f in (tiles / "data").glob("*.png"))[:IMAGES]
     for sub in ("data", "label"):
         (root / sub).mkdir(parents=True)
@@ -66,7 +67,7 @@ def peer_grid(script: Path, root: Path, names: list[str], seed: int, epochs: lis
 
 
 def our_grid(script: Path, root: Path, names: list[str], seed: int, epochs: list[int], out: Path):
-    """The same of ours: nothing cached, and the same images validate."""
+    """The same for our grid: nothing is cached, and the same images validate."""
     validate = np.random.default_rng(0).permutation(len(names))[: len(names) // 5]
     scenes = ",".join(f"'{Path(names[i]).stem}'" for i in validate)
     command = [sys.executable, str(TRAIN), "-m", "loss=lovasz", f"seed={seed}", f"epochs={','.join(map(str, epochs))}"]

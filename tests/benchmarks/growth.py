@@ -1,4 +1,4 @@
-"""How the cost grows: an epoch with the images, loading with the size of the data set, a grid with its rows."""
+"""Growth of the cost: of an epoch with its images, of loading with the data set, of a grid with its rows."""
 
 import re
 import statistics
@@ -18,7 +18,7 @@ from tests.benchmarks.timing import Row, batch
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """Ours alone, three points each."""
+    """Ours alone, at several sizes each."""
     with tempfile.TemporaryDirectory() as folder:
         for copies in (1, 4, 16):
             root = Path(folder) / f"images{copies}"
@@ -53,7 +53,7 @@ def _epochs(script: Path) -> Iterator[Row]:
 
 
 def copied(tiles: Path, root: Path, copies: int) -> int:
-    """A folder with so many links to each image; how many images it has."""
+    """Fills a folder with `copies` links to each image. Returns the number of its images."""
     names = sorted(f.name for f in (tiles / "data").glob("*.png"))
     for sub in ("data", "label"):
         (root / sub).mkdir(parents=True)

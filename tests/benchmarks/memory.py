@@ -1,4 +1,4 @@
-"""The peak memory of a training step at 1024², batch 2, U-Net 64/4, and what it is made of."""
+"""Peak memory of a training step at 1024², batch 2, U-Net 64/4, and its parts."""
 
 import json
 import resource
@@ -33,16 +33,18 @@ def _measured(how: str) -> dict[str, float]:
 
 
 def step(how: str) -> dict[str, float]:
-    """Two steps, the sizes of what the first keeps for its backward pass, and the peak."""
+    """GiB of two steps: the peak, and its parts, such as the tensors kept for the backward pass."""
     before = _resident()
     net = build_model(composed("model=unet")).train()
     image, mask = batch(1024, 2)
     if how == "plain":
         net = net.lay_out(torch.contiguous_format)
-        target, kept_before = one_hot(mask, 4).float(), [image, (image - 1) / 2]
+        target = one_hot(mask, 4).float()
+        kept_before = [image, (image - 1) / 2]
     else:
         image = image.contiguous(memory_format=torch.channels_last)
-        target, kept_before = one_hot(mask, 4), [image]
+        target = one_hot(mask, 4)
+        kept_before = [image]
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=how == "ours")
     saved: dict[int, int] = {}
 

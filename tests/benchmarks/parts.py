@@ -1,4 +1,4 @@
-"""The parts of a training: loss, metrics, loading, and the layer that went wrong."""
+"""Parts of a training: loss, metrics, loading, and the dilated depthwise layer."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,11 +24,12 @@ SIZE = 224
 
 
 def lovasz(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """Lovász-Softmax, forward and backward, against the peer's and in units of cross-entropy; and how far it is off."""
+    """Lovász-Softmax, forward and backward, against the peer's and in units of cross-entropy; and its error."""
     _, mask = batch(SIZE, 8)
     target = one_hot(mask, 4)
     logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    theirs, counted = peer.LOSSES["lovasz"](), Lovasz()
+    theirs = peer.LOSSES["lovasz"]()
+    counted = Lovasz()
 
     def gradient(loss: Callable[[Tensor, Tensor], Tensor], truth: Tensor) -> Tensor:
         return torch.autograd.grad(loss(logits, truth), logits)[0]
@@ -52,9 +53,10 @@ def lovasz(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[
 
 
 def metrics(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """A batch's scores: the peer's argmax and torchmetrics, our class map and counts."""
+    """Scores of a batch: the peer's argmax and torchmetrics against our class map and counts."""
     _, mask = batch(SIZE, 8)
-    logits, truth = torch.randn(8, 4, SIZE, SIZE), mask.long()
+    logits = torch.randn(8, 4, SIZE, SIZE)
+    truth = mask.long()
     metric = MulticlassJaccardIndex(4)
     times = milliseconds(lambda: metric(logits.argmax(1), truth), lambda: confusion_matrix(class_map(logits), mask, 4))
     yield Row("metrics of a batch", *times, "ms")

@@ -1,4 +1,4 @@
-"""The start of a job in a sweep: from its overrides to its first training step, once everything is imported."""
+"""Start of a job in a sweep: from its overrides to its first training step, after all imports."""
 
 import contextlib
 import statistics
@@ -21,7 +21,7 @@ class _Reached(Exception):
 
 
 def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
-    """Seconds, the median of three jobs after a first one."""
+    """Seconds: the median of three jobs, after one that is not counted."""
     with tempfile.TemporaryDirectory() as folder:
         argv = ["peer.py", "--root", str(tiles), "--out", folder, "--epochs", "1"]
         with patch.object(peer.Segmenter, "training_step", _stop), patch.object(sys, "argv", argv):
@@ -47,6 +47,6 @@ def _stop(*_: object) -> None:
 def _seconds(job) -> float:
     _at.clear()
     start = time.perf_counter()
-    with contextlib.suppress(_Reached):  # a row of ours takes it as a failed cell instead
+    with contextlib.suppress(_Reached):  # our row catches it and records a failed cell
         job()
     return _at[0] - start

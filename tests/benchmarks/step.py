@@ -41,7 +41,7 @@ def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Ro
 
 
 def speed(loop: str, script: Path, steps: int) -> float:
-    """Images per second of a loop: the median step after two to warm up."""
+    """Images per second of a loop: the median step after two warm-up steps."""
     model, _, how = loop.rpartition("-")
     image, mask = batch(224, 2 if model else 8)
     if how == "ours":
@@ -56,8 +56,9 @@ def speed(loop: str, script: Path, steps: int) -> float:
 
 
 def plain(model: str, how: str, script: Path, image: Tensor, mask: Tensor) -> Callable[[], None]:
-    """The peer's step; its network, or for the U-Net, which it has not, ours in torch's own layout."""
-    tuned, truth = how == "tuned", mask.long()
+    """The peer's step, with its network; the peer has no U-Net, so there it is ours in torch's own layout."""
+    tuned = how == "tuned"
+    truth = mask.long()
     if model:
         net: nn.Module = build_model(composed("model=unet")).lay_out(torch.contiguous_format)
     else:
@@ -75,7 +76,8 @@ def plain(model: str, how: str, script: Path, image: Tensor, mask: Tensor) -> Ca
 def ours(model: str, how: str, script: Path, image: Tensor, mask: Tensor) -> Callable[[], None]:
     """Our step, in the precision that `auto` chooses, the target made of bytes as in training."""
     net = build_model(composed(f"model={model or 'deeplabv3plus'}"))
-    bf16, function = resolved_precision("auto") == "bf16-mixed", CrossEntropy()
+    bf16 = resolved_precision("auto") == "bf16-mixed"
+    function = CrossEntropy()
     image = image.contiguous(memory_format=torch.channels_last)
 
     def loss() -> Tensor:

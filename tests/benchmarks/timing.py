@@ -1,4 +1,4 @@
-"""What the benchmarks share: the peer, a batch, how they time, and what a row of their table says."""
+"""Parts that the benchmarks share: the peer, a batch, timing, and the rows of their table."""
 
 import importlib.util
 import statistics
@@ -27,15 +27,17 @@ class Row:
         return "| what | peer | ours | unit | ours is better by |\n| --- | ---: | ---: | --- | ---: |"
 
     def __str__(self) -> str:
-        peer, ratio = "", ""
+        peer = ""
+        ratio = ""
         if self.peer is not None:
             better = self.ours / self.peer if self.more_is_better else self.peer / self.ours
-            peer, ratio = f"{self.peer:.4g}", f"{better:.2f}x"
+            peer = f"{self.peer:.4g}"
+            ratio = f"{better:.2f}x"
         return f"| {self.what} | {peer} | {self.ours:.4g} | {self.unit} | {ratio} |"
 
 
 def milliseconds(peer: Callable[[], object], ours: Callable[[], object], repeats: int = 7) -> tuple[float, float]:
-    """Medians of both, run in turn after two warm-up calls each: what disturbs one disturbs the other."""
+    """Medians of both, run in turn after two warm-up calls each, so that a disturbance affects both."""
     times: tuple[list[float], list[float]] = ([], [])
     for i in range(repeats + 2):
         for call, kept in zip((peer, ours), times, strict=True):
