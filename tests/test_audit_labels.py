@@ -14,10 +14,10 @@ from seglab.audit import second_opinion as module
 from seglab.audit.agreement import confusion
 from seglab.audit.audit import audit
 from seglab.audit.gallery import outline, region_words
-from seglab.audit.label_issues import Region, best_shift, issue, label_issues, probabilities, softmin, sure_mistakes
+from seglab.audit.label_issues import Region, best_shift, issue, label_issues, softmin, sure_mistakes
 from seglab.audit.output import write_audit
 from seglab.data.synthetic import draw_scene
-from seglab.maps.scoring import predict
+from seglab.maps.scoring import predict, probabilities
 from seglab.predict.predict import load_network
 from seglab.run.folder import runs_of
 from tests.test_audit import save

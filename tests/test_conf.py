@@ -6,9 +6,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from seglab.config.compose import config_of
+from seglab.config.constructors import TRUSTED, target
 from seglab.config.identity import identity
-from seglab.config.parts import build_data, build_loss, build_model, plain
-from seglab.config.schema import TRUSTED, ConfigError, check, target
+from seglab.config.parts import build_data, build_loss, build_model
+from seglab.config.schema import ConfigError
 from seglab.data import SegmentationData
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -20,7 +22,7 @@ def choices(group: str) -> list[str]:
 
 def composed(*overrides: str) -> dict:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("train", list(overrides)))
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("name", choices("loss"))
@@ -43,7 +45,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", choices("trainer"))
 def test_trainers(name: str) -> None:
-    check(composed(f"trainer={name}", "data.root=x"))
+    assert config_of(composed(f"trainer={name}", "data.root=x")).trainer["_target_"] == "pytorch_lightning.Trainer"
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
@@ -51,7 +53,7 @@ def test_experiments(name: str) -> None:
     lines = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"  # anywhere else Hydra ignores it without a word
     assert f"experiment={name}" in lines[1] and lines[1].startswith("# python train.py")
-    check(composed(f"experiment={name}"))
+    assert config_of(composed(f"experiment={name}")).study == name
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
@@ -97,7 +99,8 @@ def test_a_wrong_config_is_one_line(train, tmp_path: Path, overrides: list[str],
 
 
 @pytest.mark.parametrize(
-    "name", ["seglab.config.schema.importlib", "seglab.config.parts.subprocess", "torch.optim.nothing", "torch.load"]
+    "name",
+    ["seglab.config.constructors.importlib", "seglab.config.parts.subprocess", "torch.optim.nothing", "torch.load"],
 )
 def test_a_config_from_elsewhere_runs_only_what_is_ours(name: str) -> None:
     with pytest.raises(ConfigError, match="accepted is a class or function of"):
@@ -107,7 +110,7 @@ def test_a_config_from_elsewhere_runs_only_what_is_ours(name: str) -> None:
 
 def test_what_the_identity_of_a_run_is(tmp_path: Path) -> None:
     def key(*overrides: str, content: str = "c") -> str:
-        return identity(composed("data=folder", "data.root=x", "precision=32", *overrides), content)
+        return identity(config_of(composed("data=folder", "data.root=x", "precision=32", *overrides)), content).key
 
     same = [
         "epochs=7",

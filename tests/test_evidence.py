@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from seglab.labels import VOID
-from seglab.maps.evidence import confidence_histogram, confusion_each, probability_histogram
+from seglab.maps.evidence import confidence_histogram, probability_histogram
+from seglab.maps.scoring import confusion_each
 from seglab.run.folder import Run, runs_of
-from seglab.run.records import CALIBRATION_BINS, PROBABILITY_BINS, RecordError, Records
-from seglab.scores import confusion_matrix, scores
+from seglab.run.records import RecordError, Records
+from seglab.scores import CALIBRATION_BINS, PROBABILITY_BINS, confusion, scores
 from tests.test_resume import cells
 
 
@@ -19,15 +20,15 @@ def assert_counts_are_the_score(run: Run) -> None:
     """The images' counts add up to the cell's own scores, and are those of its maps."""
     found, results = run.records.validation(), run.results()
     assert found is not None
-    total = scores(torch.from_numpy(found.confusion.sum(0)), list(results["val"]["iou"]))
+    total = scores(found.confusion.sum(0), list(results["val"]["iou"]))
     assert total["miou"] == results["val"]["miou"] and total["accuracy"] == results["val"]["accuracy"]
     assert {k: total[f"iou/{k}"] for k in results["val"]["iou"]} == results["val"]["iou"]
     root = Path(run.config()["data"]["root"])
     for name, counts in zip(found.names, found.confusion, strict=True):
-        label = torch.from_numpy(np.asarray(Image.open(root / "label" / f"{name}.png")).copy())
+        label = np.asarray(Image.open(root / "label" / f"{name}.png"))
         prediction = run.records.map(name)
         assert prediction is not None and prediction.dtype == np.uint8
-        assert (confusion_matrix(torch.from_numpy(prediction.copy()), label, 4).numpy() == counts).all()
+        assert (confusion(label, prediction, 4) == counts).all()
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])

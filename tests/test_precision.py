@@ -15,8 +15,8 @@ from seglab.machine.precision import autocast
 from seglab.maps.scoring import predict
 from seglab.models.unet import UNet
 from seglab.predict.predict import in_precision
+from seglab.training.fit import EXPLAINED_WARNINGS
 from seglab.training.gauges import Gauges
-from seglab.training.row import EXPLAINED_WARNINGS
 from tests.test_conf import choices, composed
 from tests.test_rewrites import batch
 from tests.test_train import assert_score_is_that_of_the_maps, only_run

@@ -52,7 +52,7 @@ def test_phases_add_up_to_their_part(profiled: Run) -> None:
     }
     assert named[VALIDATION] >= {"data wait", "transfer", "forward", "loss", "metrics"}
     assert named[EPOCH_END] >= {"metrics", "rows", "TensorBoard", "checkpoint"}
-    assert named[RUN_END] >= {"maps and counts", "pictures and pages"}
+    assert "maps and counts" in named[VALIDATION] and "pictures and pages" in named[RUN_END]
     counts = {part: int(found[0]["count"]) for part, found in parts.items()}
     assert counts == {
         TRAINING: 12 - WARM_UP - 1,

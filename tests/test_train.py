@@ -40,8 +40,8 @@ def done(train, tmp_path: Path) -> Run:
 
 def test_a_run_folder_says_everything(done: Run) -> None:
     assert sorted(p.name for p in done.folder.iterdir() if p.name[0] != "." and "tfevents" not in p.name) == [
-        *("calibration.csv", "checkpoints", "command.txt", "config.yaml", "environment.json", "maps", "metrics.csv"),
-        *("pictures", "results.json", "times.csv", "train.log", "validation.csv"),
+        *("calibration.csv", "checkpoints", "command.txt", "config.yaml", "counts.csv", "environment.json", "maps"),
+        *("metrics.csv", "pictures", "results.json", "times.csv", "train.log", "validation.csv"),
     ]
     assert done.best_checkpoint.exists() and done.last_checkpoint.exists()
     results = done.results()

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from seglab.config.parts import named
+from seglab.config.compose import named
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -14,9 +14,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from seglab.config.parts import build_data
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy, Lovasz, LovaszSorted
-from seglab.maps.scoring import class_map
+from seglab.maps.scoring import class_map, confusion_each
 from seglab.models.dilated_depthwise import dilated_depthwise
-from seglab.scores import confusion_matrix
 from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch, milliseconds
 
@@ -58,7 +57,7 @@ def metrics(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator
     logits = torch.randn(8, 4, SIZE, SIZE)
     truth = mask.long()
     metric = MulticlassJaccardIndex(4)
-    times = milliseconds(lambda: metric(logits.argmax(1), truth), lambda: confusion_matrix(class_map(logits), mask, 4))
+    times = milliseconds(lambda: metric(logits.argmax(1), truth), lambda: confusion_each(class_map(logits), mask, 4))
     yield Row("metrics of a batch", *times, "ms")
 
 
