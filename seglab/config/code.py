@@ -20,15 +20,19 @@ STEPS = (
 
 
 def code_hash(constructors: Iterable[str]) -> str:
-    """Hash of the files of STEPS, and of those that modules named `constructors` are and import.
+    """Hash of the files that a training with constructors from these modules executes."""
+    contents = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files(constructors))
+    return hashlib.sha256("".join(contents).encode()).hexdigest()
+
+
+def files(constructors: Iterable[str]) -> set[Path]:
+    """The files of STEPS, and those that the modules `constructors` are and import.
 
     Libraries whose version is part of an identity are left out.
     """
     libraries = {name.replace("-", "_") for name in COMPUTING}
     named = [name for name in constructors if name.partition(".")[0] not in libraries]
-    files = {path for name in STEPS if (path := source(name))} | imported(named)
-    contents = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    return hashlib.sha256("".join(contents).encode()).hexdigest()
+    return {path for name in STEPS if (path := source(name))} | imported(named)
 
 
 def imported(modules: Iterable[str]) -> set[Path]:
@@ -39,7 +43,7 @@ def imported(modules: Iterable[str]) -> set[Path]:
     waiting = list(modules)
     packages = {name.partition(".")[0] for name in waiting} | {"seglab"}
     seen: set[str] = set()
-    files: set[Path] = set()
+    found: set[Path] = set()
     while waiting:
         name = waiting.pop()
         path = source(name)
@@ -47,12 +51,12 @@ def imported(modules: Iterable[str]) -> set[Path]:
             continue
         seen.add(name)
         if not _only_reexports(path):
-            files.add(path)
+            found.add(path)
             waiting += [n for n in imports(name, path) if n.partition(".")[0] in packages]
         above = name.rpartition(".")[0]
         if above and above.partition(".")[0] != "seglab":  # importing a module runs the packages around it
             waiting.append(above)
-    return files
+    return found
 
 
 @cache
