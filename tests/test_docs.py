@@ -105,8 +105,8 @@ def test_make_targets_extras_and_modules_are_there() -> None:
 
 
 def block(path: str) -> str:
-    """The fenced block that follows a path in the README."""
-    (found,) = re.findall(rf"^[^\n]*`{path}`[^\n]*:\n\n```\w+\n(.*?)^```$", PAGES["README.md"], re.M | re.S)
+    """The fenced block that follows a path."""
+    (found,) = re.findall(rf"^[^\n]*`{path}`[^\n]*:\n\n```\w+\n(.*?)^```$", ALL, re.M | re.S)
     return found
 
 
