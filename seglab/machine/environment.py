@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lig
 PACKAGE = Path(__file__).parent.parent
 
 
+@cache
 def computing_versions() -> dict[str, str]:
     """Versions of the libraries that compute."""
     return {name: importlib.metadata.version(name) for name in COMPUTING}

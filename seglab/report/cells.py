@@ -1,5 +1,6 @@
 """Run folders -> the cells of a study: which run counts for each, and which tables they form."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,11 +138,15 @@ def _root(found: Found) -> str:
 def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The head of each run, and the settings in which it differs from others of the same head."""
     heads = [head(f) for f in found]
+    values: dict[str, dict[str, set[str]]] = {}  # of each head and key
+    for own_head, own in zip(heads, settings, strict=True):
+        for key, value in own.items():
+            values.setdefault(own_head, {}).setdefault(key, set()).add(_text(value))
+    alike = Counter(heads)
+    have = Counter((h, key) for h, own in zip(heads, settings, strict=True) for key in own)
     out = []
     for own_head, own in zip(heads, settings, strict=True):
-        same = [s for h, s in zip(heads, settings, strict=True) if h == own_head]
-        keys = dict.fromkeys(k for s in same for k in s)
-        differs = [k for k in keys if any(s.get(k) != own.get(k) for s in same)]
+        differs = [k for k, v in values[own_head].items() if len(v) > 1 or have[own_head, k] < alike[own_head]]
         out.append(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)]))
     return out
 
