@@ -134,6 +134,14 @@ def lovasz(logits: Array, target: Array, per_image: bool = False) -> float:
     return float(np.mean(values))
 
 
+def lovasz_of_errors(error: Array, truth: Array) -> float:
+    """Lovász extension of the Jaccard loss for one class, by the Jaccard losses of the k largest errors, for each k."""
+    order = np.argsort(-error, kind="stable")
+    right = truth.sum() - np.cumsum(truth[order])
+    union = truth.sum() + np.cumsum(~truth[order])
+    return float(np.sum(error[order].astype(np.float64) * np.diff(1 - right / union, prepend=0)))
+
+
 def window(valid: Array, b: int, y: int, x: int, width: int) -> list[tuple[int, int]]:
     """The pixels with a class in the `width` x `width` window around pixel y, x of image b."""
     n = width // 2

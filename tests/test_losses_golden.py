@@ -4,6 +4,7 @@
 logarithms as logits, and gradients are compared after the chain rule through the softmax.
 """
 
+from math import exp
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,12 @@ class TestReferences:
     def test_value_and_gradient(self, references, shape, case, name):
         key = f"{shape}/{case}"
         value, gradient = value_and_gradient(AS_REFERENCE[name], references.logits(key), references.target(key))
-        assert value.item() == pytest.approx(references.value(key, name), rel=1e-5, abs=1e-7)
+        close = 1e-7
+        if case == "perfect" and isinstance(AS_REFERENCE[name], losses.Lovasz):
+            # 1 - p of each pixel, which smp rounds to a multiple of 6e-8, where ours keeps 7 digits
+            assert value.item() == pytest.approx(3 * exp(-12) / (1 + 3 * exp(-12)), rel=1e-6)
+            close = 1.1e-7
+        assert value.item() == pytest.approx(references.value(key, name), rel=1e-5, abs=close)
         if case in SMOOTH_CASES and f"{key}/{name}/grad" in references.arrays:
             assert_same_gradient(gradient, references.gradient(key, name))
 
