@@ -187,6 +187,12 @@ class TestContract:
         assert value == 0
         assert not gradient.any()
 
+    def test_no_images_is_zero(self, name):
+        logits, target, _ = example()
+        value, gradient = value_and_gradient(build(name), logits[:0], target[:0])
+        assert value == 0 and value.shape == ()
+        assert gradient.shape == logits[:0].shape
+
     @pytest.mark.parametrize("num_classes", [2, 4, 7])
     def test_gradient_leads_down(self, name, num_classes):
         logits, target, _ = example(num_classes)

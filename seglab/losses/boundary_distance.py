@@ -25,8 +25,11 @@ def signed_distance(region: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def distance_maps(target: Tensor, classes: Sequence[int]) -> Tensor:
     """Signed distances `float64 [B,len(classes),H,W]` on the CPU; VOID belongs to no side of a boundary."""
     images = (target > 0).cpu().numpy()
-    maps = [[signed_distance(image[k], image.any(0) & ~image[k]) for k in classes] for image in images]
-    return torch.from_numpy(np.array(maps))
+    maps = np.zeros((len(images), len(classes), *images.shape[2:]))
+    for b, image in enumerate(images):
+        for i, k in enumerate(classes):
+            maps[b, i] = signed_distance(image[k], image.any(0) & ~image[k])
+    return torch.from_numpy(maps)
 
 
 def boundary_distance(logits: Tensor, target: Tensor, classes: Sequence[int] | None = None) -> Tensor:
