@@ -6,7 +6,7 @@ from torch.nn.functional import max_pool2d
 
 from seglab.labels import valid_pixels
 from seglab.losses.precision import full_precision
-from seglab.losses.reduction import grouped_sum, weighted_mean
+from seglab.losses.reduction import grouped_sum, mean_of_groups
 
 EPSILON = 1e-7
 
@@ -40,7 +40,7 @@ def boundary(
     `theta0` is the window that finds the boundary, `theta` the window of the tolerance, both odd and in pixels.
     `both_sides` puts the tolerance on both sides of the boundary, as published: then two regions swapped across it
     cost little (random logits 0.23, every pixel wrong 0.29). Else, as in the original system, it is the band inside
-    the region (0.79 and 1.0). Sums are as in `overlap`: over the batch, for each class.
+    the region (0.79 and 1.0). Sums and means are as in `overlap`: over the batch, for each class, or `per_image`.
     """
     logits, target = full_precision(logits, target)
     valid = valid_pixels(target)
@@ -51,7 +51,7 @@ def boundary(
     precision = grouped_sum(edges[0] * near[1], per_image, per_class) / (predicted + EPSILON)
     recall = grouped_sum(near[0] * edges[1], per_image, per_class) / (actual + EPSILON)
     f1 = 2 * precision * recall / (precision + recall + EPSILON)
-    return weighted_mean(1 - f1, (actual > 0).to(f1.dtype))
+    return mean_of_groups(1 - f1, actual > 0)
 
 
 class Boundary(nn.Module):

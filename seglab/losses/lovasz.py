@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from seglab.labels import occurrences, valid_pixels
 from seglab.losses.lovasz_sorted import increments_by_sorting
 from seglab.losses.precision import full_precision
-from seglab.losses.reduction import weighted_mean
+from seglab.losses.reduction import mean_of_groups
 
 EQUAL_BINS = 8192
 """Bins of equal width in 0..1: they tell large errors apart."""
@@ -86,12 +86,15 @@ def lovasz_softmax(
     per_image: bool = False,
     increments: Callable[[Tensor, Tensor], Tensor] = increments,
 ) -> Tensor:
-    """Mean over the classes in the target, of the whole batch or `per_image`, of the Lovász extension of Jaccard."""
+    """Mean over the classes in the target of the Lovász extension of Jaccard.
+
+    `per_image` is the mean over the images, each over its own classes; else the batch is one image.
+    """
     logits, target = full_precision(logits, target)
     error, truth = (_pixels_of_groups(x, per_image) for x in (errors(logits, target), target > 0))
     with torch.no_grad():
         increment = increments(error, truth)
-    return weighted_mean((error * increment).sum(-1), truth.any(-1).to(error.dtype))
+    return mean_of_groups((error * increment).sum(-1), truth.any(-1))
 
 
 def _pixels_of_groups(x: Tensor, per_image: bool) -> Tensor:

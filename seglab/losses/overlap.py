@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from seglab.labels import valid_pixels
 from seglab.losses.precision import full_precision
-from seglab.losses.reduction import grouped_sum, weighted_mean
+from seglab.losses.reduction import grouped_sum, mean_of_groups
 
 
 def overlap(
@@ -21,9 +21,9 @@ def overlap(
     """Mean of (1 - index)^gamma, where index = TP / (TP + alpha FP + beta FN) of the softmax probabilities.
 
     alpha = beta = 0.5 is Dice, alpha = beta = 1 is Jaccard. The counts are sums over the batch for each class, and
-    the mean is over the classes in the target: an absent class is left out. `per_image` counts in each image by
-    itself, `per_class=False` all classes in one. `squared` sums p² where p belongs (Milletari et al. 2016).
-    `smooth` is added to numerator and denominator.
+    the mean is over the classes in the target: an absent class is left out. `per_image` is the mean over the images,
+    each by its own counts and over its own classes. `per_class=False` counts all classes in one. `squared` sums p²
+    where p belongs (Milletari et al. 2016). `smooth` is added to numerator and denominator.
     """
     logits, target = full_precision(logits, target)
     p = logits.softmax(1) * valid_pixels(target)
@@ -34,7 +34,7 @@ def overlap(
     denominator = hit + alpha * (predicted - hit) + beta * (actual - hit) + smooth
     index = (hit + smooth) / denominator.where(present, 1)
     # Rounding can put a squared index just above 1, and a power of a negative number is NaN.
-    return weighted_mean((1 - index).where(present, 0).clamp(min=0) ** gamma, present.to(p.dtype))
+    return mean_of_groups((1 - index).where(present, 0).clamp(min=0) ** gamma, present)
 
 
 def _check_smooth(smooth: float) -> float:
