@@ -1,5 +1,8 @@
 """The overlap losses: one formula, the Tversky index, and its special cases Dice and Jaccard."""
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from seglab.labels import valid_pixels
@@ -34,7 +37,14 @@ def overlap(
     denominator = hit + alpha * (predicted - hit) + beta * (actual - hit) + smooth
     index = (hit + smooth) / denominator.where(present, 1)
     # Rounding can put a squared index just above 1, and a power of a negative number is NaN.
-    return mean_of_groups((1 - index).where(present, 0).clamp(min=0) ** gamma, present)
+    return mean_of_groups(_power((1 - index).where(present, 0).clamp(min=0), gamma), present)
+
+
+def _power(x: Tensor, gamma: float) -> Tensor:
+    """`x ** gamma` of numbers >= 0; for gamma < 1 straight from 0 to the machine's epsilon: the slope stays finite."""
+    if gamma >= 1:
+        return x**gamma
+    return x * x.clamp(min=torch.finfo(x.dtype).eps) ** (gamma - 1)
 
 
 def _check_smooth(smooth: float) -> float:
@@ -73,10 +83,11 @@ class Jaccard(_Symmetric):
 
 
 class Tversky(nn.Module):
-    """Tversky loss (Salehi et al. 2017); gamma > 1 makes it focal (Abraham & Khan 2019) for each class by itself.
+    """Tversky loss (Salehi et al. 2017): mean over the classes of (1 - index)^gamma.
 
-    `alpha` weighs false positives, `beta` false negatives. gamma < 1 is refused: the gradient of a perfect map is
-    infinite.
+    `alpha` weighs false positives, `beta` false negatives. `gamma` is the exponent itself, any number above 0. The
+    focal Tversky loss (Abraham & Khan 2019) has the exponent 1/gamma with a gamma of 1 to 3: their 4/3 is gamma=0.75
+    here, and a class that is nearly right keeps more of its gradient. gamma > 1 does the opposite.
     """
 
     def __init__(
@@ -93,8 +104,8 @@ class Tversky(nn.Module):
             raise ValueError(f"alpha {alpha}: expected a number >= 0")
         if not beta > 0:
             raise ValueError(f"beta {beta}: expected a number > 0, or a class that is missed altogether costs nothing")
-        if not gamma >= 1:
-            raise ValueError(f"gamma {gamma}: expected a number >= 1")
+        if not 0 < gamma < math.inf:
+            raise ValueError(f"gamma {gamma}: expected a number > 0, the exponent; Abraham & Khan's 4/3 is 0.75 here")
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
