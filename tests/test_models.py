@@ -85,6 +85,40 @@ def test_normalised_inside_padded_with_the_border_cropped_back(name: str) -> Non
     assert_same(logits, model.net(fed[1])[:, :, :37, :70])
 
 
+PLAIN = {"deeplabv3plus": smp.DeepLabV3Plus, "unet_mobilenetv2": smp.Unet}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("size", [(32, 96), (64, 32), (32, 32)])
+def test_small_images_have_the_logits_of_smp(name: str, size: tuple[int, int]) -> None:
+    model = make(name)
+    training_step(model, images(2, 3, 64, 64))  # away from the initial running statistics
+    plain = PLAIN[name]("mobilenet_v2", encoder_weights=None, classes=4)
+    plain.load_state_dict(model.net.state_dict())
+    batch = images(1, 3, *size)
+    normalised = batch * model.scale + model.shift
+    torch.testing.assert_close(model.eval()(batch), plain.eval()(normalised), rtol=1e-4, atol=1e-4)
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("training", "shape", "fed"),
+    [
+        (True, (1, 1), (2, 2)),  # one value for each channel: BatchNorm cannot train
+        *((True, shape, shape) for shape in [(1, 2), (2, 1), (2, 2)]),
+        *((False, shape, shape) for shape in [(1, 1), (1, 3)]),
+    ],
+)
+def test_one_training_image_alone_is_padded_beyond_its_size(
+    name: str, training: bool, shape: tuple[int, int], fed: tuple[int, int]
+) -> None:
+    model, sizes = make(name).train(training), []
+    model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
+    model(images(1, 3, *(model.divisor * side - 1 for side in shape)))
+    model(images(2, 3, *(model.divisor * side - 1 for side in shape)))
+    assert sizes == [torch.Size(model.divisor * side for side in sides) for sides in (fed, shape)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize(("name", "other"), [*((n, {}) for n in CONFIGS), ("unet", {"batch_norm": False, "depth": 4})])
 def test_every_parameter_gets_a_gradient(name: str, other: dict[str, Any], batch_size: int) -> None:

@@ -98,8 +98,12 @@ class Network(nn.Module):
 
     def _padded(self, image: Tensor) -> Tensor:
         """`image` with its last row and column repeated up to a multiple of `divisor`."""
-        # At least two: BatchNorm cannot train on one image whose deepest feature map is a single pixel.
-        bottom, right = (max(2, -(-size // self.divisor)) * self.divisor - size for size in image.shape[-2:])
+        rows, columns = (-(-size // self.divisor) for size in image.shape[-2:])
+        if self.training and len(image) * rows * columns == 1:
+            # BatchNorm cannot train on one image whose deepest feature map is a single pixel.
+            rows, columns = 2, 2
+        bottom = rows * self.divisor - image.shape[-2]
+        right = columns * self.divisor - image.shape[-1]
         return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
 
 
