@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seglab.models.batch_norm import following
+from seglab.models.network_weights import load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +23,8 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
 class Network(nn.Module):
     """A net that takes images `float [B,3,H,W]` in 0..255, H and W >= 1, and gives logits `[B,K,H,W]`.
 
-    `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides.
+    `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides. `weights`
+    is the path of a file that holds all of its weights, or None.
     """
 
     float32_layout = torch.channels_last
@@ -31,9 +33,10 @@ class Network(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0):
+    def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0, weights: str | None = None):
         super().__init__()
         check_at_least("freeze_encoder_epochs", freeze_encoder_epochs, 0)
+        load_weights(net, weights)
         self.net = net
         self.layout = torch.channels_last
         self.divisor = divisor
