@@ -49,7 +49,11 @@ def boundary_distance(logits: Tensor, target: Tensor, classes: Sequence[int] | N
 
 
 class BoundaryDistance(nn.Module):
-    """`boundary_distance` as a module; leave a background class out of `classes`, as its authors do."""
+    """`boundary_distance` as a module; leave a background class out of `classes`, as its authors do.
+
+    Equals their `SurfaceLoss` with idc=classes, but for a class that fills an image: there theirs measures to a point
+    that is no pixel, and ours is 0.
+    """
 
     def __init__(self, classes: list[int] | None = None):
         super().__init__()

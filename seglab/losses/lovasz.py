@@ -103,7 +103,10 @@ def _pixels_of_groups(x: Tensor, per_image: bool) -> Tensor:
 
 
 class Lovasz(nn.Module):
-    """`lovasz_softmax` as a module."""
+    """`lovasz_softmax` as a module; equals smp's `LovaszLoss("multiclass", per_image)`.
+
+    And the authors' own `lovasz_softmax` with classes="present". kornia's means over all classes of each image.
+    """
 
     def __init__(self, per_image: bool = False):
         super().__init__()

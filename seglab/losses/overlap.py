@@ -71,13 +71,17 @@ class _Symmetric(nn.Module):
 
 
 class Dice(_Symmetric):
-    """Dice loss; `squared` is the form the original system called "jaccard"."""
+    """Dice loss; `squared` is the form the original system called "jaccard".
+
+    Equals smp's `DiceLoss("multiclass", smooth=smooth)` where every class is in the batch; smp counts an absent class
+    as 0 in the mean.
+    """
 
     weight = 0.5
 
 
 class Jaccard(_Symmetric):
-    """Jaccard (soft IoU) loss."""
+    """Jaccard (soft IoU) loss; equals smp's `JaccardLoss("multiclass", smooth=smooth)` as Dice does smp's."""
 
     weight = 1.0
 
@@ -87,7 +91,9 @@ class Tversky(nn.Module):
 
     `alpha` weighs false positives, `beta` false negatives. `gamma` is the exponent itself, any number above 0. The
     focal Tversky loss (Abraham & Khan 2019) has the exponent 1/gamma with a gamma of 1 to 3: their 4/3 is gamma=0.75
-    here, and a class that is nearly right keeps more of its gradient. gamma > 1 does the opposite.
+    here, and a class that is nearly right keeps more of its gradient. gamma > 1 does the opposite. With gamma 1 it
+    equals smp's `TverskyLoss("multiclass", alpha=alpha, beta=beta, smooth=smooth)` as Dice does smp's; smp takes the
+    power of the mean over the classes.
     """
 
     def __init__(
