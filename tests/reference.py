@@ -125,7 +125,8 @@ def jaccard_of_sets(wrong: set[int], truth: set[int]) -> float:
 
 def lovasz(logits: Array, target: Array, per_image: bool = False) -> float:
     """Lovász extension as Berman et al. define it: by the Jaccard losses of a growing set of wrong pixels."""
-    p, valid = softmax(logits), has_class(target)
+    p = softmax(logits)
+    valid = has_class(target)
 
     def value(b, k) -> float | None:
         truth_map = target[b, k][valid[b]]
@@ -186,7 +187,10 @@ def boundary(
         return local(drop(x, theta0), valid, theta, lambda _, around: max(around)) if both_sides else drop(x, theta)
 
     p = softmax(logits)
-    edge_p, edge_t, near_p, near_t = drop(p, theta0), drop(target, theta0), tolerance(p), tolerance(target)
+    edge_p = drop(p, theta0)
+    edge_t = drop(target, theta0)
+    near_p = tolerance(p)
+    near_t = tolerance(target)
 
     def value(*g) -> float | None:
         if not edge_t[g].any():
@@ -213,7 +217,9 @@ def distance_maps(target: Array) -> Array:
 
 
 def boundary_distance(logits: Array, target: Array, classes: list[int] | None = None) -> float:
-    p, distance, valid = softmax(logits), distance_maps(target), has_class(target)
+    p = softmax(logits)
+    distance = distance_maps(target)
+    valid = has_class(target)
     chosen = classes or range(target.shape[1])
     return float(np.mean([(p[:, k] * distance[:, k])[valid] for k in chosen]))
 

@@ -1,4 +1,4 @@
-"""The losses with other arguments than those of conf/loss, and what they promise one by one."""
+"""The losses with other arguments than those of conf/loss, and the promises of single losses."""
 
 from collections.abc import Callable
 from math import sqrt
@@ -28,7 +28,9 @@ from seglab.losses.overlap import overlap
 WEIGHTS = [0.5, 2.0, 0.0, 1.0]
 DICE = {"alpha": 0.5, "beta": 0.5}
 JACCARD = {"alpha": 1.0, "beta": 1.0}
-IMAGE, JOINT, WEIGHTED = {"per_image": True}, {"per_class": False}, {"class_weights": WEIGHTS}
+IMAGE = {"per_image": True}
+JOINT = {"per_class": False}
+WEIGHTED = {"class_weights": WEIGHTS}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_absent_class_is_left_out(name):
 
 @pytest.mark.parametrize("margin", [12.0, 14.0, 15.5, 16.5, 17.0, 17.5])
 def test_overlap_is_never_above_one(margin):
-    """Of nearly perfect maps, rounding puts the squared index up to 2e-7 above 1: a power of that would be NaN."""
+    """Rounding puts the squared index of nearly perfect maps up to 2e-7 above 1: a power of that would be NaN."""
     logits, target, _ = example(height=200, width=57)
     value = overlap(margin * target + logits / 10, target, **DICE, gamma=4 / 3, squared=True)
     assert value >= 0
@@ -141,7 +143,7 @@ def test_boundary_tolerates_inside_the_region_only():
 
 
 def test_boundary_without_any_edge():
-    """Where the original gave NaN: a uniform map misses every edge, a target of one class asks for none."""
+    """A constant map misses every edge, and a target of one class has none; the original gave NaN for both."""
     logits, target, _ = example()
     assert losses.Boundary()(0 * logits, target) == 1
     assert losses.Boundary()(logits, one_hot(torch.full((2, 9, 7), 2), 4)) == 0

@@ -10,10 +10,13 @@ from seglab.labels import one_hot
 from seglab.losses.reduction import mean_of_groups
 
 PER_IMAGE = {
-    **{"dice": losses.Dice(per_image=True), "dice in one": losses.Dice(per_image=True, per_class=False)},
-    **{"jaccard": losses.Jaccard(squared=True, per_image=True), "tversky": losses.Tversky(gamma=2.0, per_image=True)},
-    **{"lovasz": losses.Lovasz(per_image=True), "lovasz_sorted": losses.LovaszSorted(per_image=True)},
-    **{"boundary": losses.Boundary(per_image=True)},
+    "dice": losses.Dice(per_image=True),
+    "dice in one": losses.Dice(per_image=True, per_class=False),
+    "jaccard": losses.Jaccard(squared=True, per_image=True),
+    "tversky": losses.Tversky(gamma=2.0, per_image=True),
+    "lovasz": losses.Lovasz(per_image=True),
+    "lovasz_sorted": losses.LovaszSorted(per_image=True),
+    "boundary": losses.Boundary(per_image=True),
 }
 
 

@@ -31,7 +31,8 @@ def batch(confidence: float, void: float = 0.0, classes: int = 4, present: int =
 def test_counting_is_sorting(confidence: float, void: float, present: int, per_image: bool):
     logits, target = batch(confidence, void, present=present)
     assert target[:, 0].numel() // (2 if per_image else 1) > FEW, "or sorting would be compared with itself"
-    values, gradients = [], []
+    values = []
+    gradients = []
     for loss in (Lovasz(per_image), LovaszSorted(per_image)):
         leaf = logits.clone().requires_grad_()
         value = loss(leaf, target)
@@ -74,7 +75,7 @@ def test_counting_is_sorting_at_any_margin(margin: float, noise: float):
 
 @pytest.mark.parametrize("margin", [0, 5, 9, 17, 20, 40])
 def test_float32_keeps_what_a_nearly_perfect_map_still_lacks(margin: float):
-    """1 - p in float32 would be off by 2e-4 at a margin of 9 and 0 at 17; the same in float64 tells."""
+    """1 - p in float32 would be off by 2e-4 at a margin of 9, and 0 at 17. The expected value is float64's."""
     logits, target = right_by(margin, 1.0)
     value, gradient = value_and_gradient(Lovasz(), logits, target)
     exact, wanted = value_and_gradient(LovaszSorted(), logits.double(), target)
@@ -117,7 +118,8 @@ def test_counts_by_hand():
 
 def test_few_pixels_are_sorted_and_many_counted():
     generator = torch.Generator().manual_seed(0)
-    error, truth = torch.rand(3, FEW + 1, generator=generator), torch.rand(3, FEW + 1, generator=generator) < 0.3
+    error = torch.rand(3, FEW + 1, generator=generator)
+    truth = torch.rand(3, FEW + 1, generator=generator) < 0.3
     assert torch.equal(
         increments(error[:, :FEW], truth[:, :FEW]), increments_by_sorting(error[:, :FEW], truth[:, :FEW])
     )

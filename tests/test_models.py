@@ -67,7 +67,8 @@ def test_logits_have_the_size_of_the_image_whatever_the_batch(name: str, num_cla
 
 @every_model
 def test_normalised_inside_padded_with_the_border_cropped_back(name: str) -> None:
-    model, fed = make(name).eval(), []
+    model = make(name).eval()
+    fed = []
     model.net.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
     model(mean.expand(1, 3, 64, 64))
@@ -105,7 +106,8 @@ def test_small_images_have_the_logits_of_smp(name: str, size: tuple[int, int]) -
 def test_one_training_image_alone_is_padded_beyond_its_size(
     name: str, training: bool, shape: tuple[int, int], fed: tuple[int, int]
 ) -> None:
-    model, sizes = make(name).train(training), []
+    model = make(name).train(training)
+    sizes = []
     model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
     model(images(1, 3, *(model.divisor * side - 1 for side in shape)))
     model(images(2, 3, *(model.divisor * side - 1 for side in shape)))
@@ -124,7 +126,9 @@ def test_every_parameter_gets_a_gradient(name: str, other: dict[str, Any], batch
 
 @every_model
 def test_state_dict_holds_only_what_is_learnt_comes_back_and_is_counted(name: str) -> None:
-    model, other, batch = make(name), make(name), images(2, 3, 64, 64)
+    model = make(name)
+    other = make(name)
+    batch = images(2, 3, 64, 64)
     training_step(model, batch)
     state = copied(model)
     statistics = state.keys() - dict(model.named_parameters()).keys()
@@ -140,13 +144,15 @@ def test_state_dict_holds_only_what_is_learnt_comes_back_and_is_counted(name: st
 
 @every_freezable_model
 def test_frozen_encoder_stands_still_then_learns(name: str) -> None:
-    model, batch = make(name, freeze_encoder_epochs=2), images(2, 3, 64, 64)
+    model = make(name, freeze_encoder_epochs=2)
+    batch = images(2, 3, 64, 64)
     assert not any(p.requires_grad for p in model.encoder.parameters()), "frozen before the first epoch too"
     for epoch, frozen in enumerate([True, True, False, False]):
         model.train().start_epoch(epoch)
         assert all(module.training is not frozen for module in model.encoder.modules())
         model.eval().train()  # a validation in between
-        encoder, model_before = copied(model.encoder), copied(model)
+        encoder = copied(model.encoder)
+        model_before = copied(model)
         training_step(model, batch)
         assert changed(model.encoder, encoder) == (set() if frozen else set(encoder))
         assert {"decoder", "segmentation_head"} <= {key.split(".")[1] for key in changed(model, model_before)}
@@ -164,7 +170,8 @@ def test_unet_is_the_original_size_and_he_initialised(batch_norm: bool) -> None:
 
 
 def test_deeplabv3plus_is_interchangeable_with_smp() -> None:
-    model, batch = make("deeplabv3plus"), images(2, 3, 64, 96)
+    model = make("deeplabv3plus")
+    batch = images(2, 3, 64, 96)
     training_step(model, batch)  # away from the initial running statistics
     plain = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=4)
     plain.load_state_dict(model.net.state_dict(), strict=True)
@@ -176,7 +183,8 @@ def test_deeplabv3plus_is_interchangeable_with_smp() -> None:
 
 
 def test_pooling_of_one_training_image_uses_running_statistics_of_two_its_own() -> None:
-    model, features = make("deeplabv3plus").train(), torch.rand(2, 1280, 2, 2)
+    model = make("deeplabv3plus").train()
+    features = torch.rand(2, 1280, 2, 2)
     pooling = model.get_submodule("net.decoder.aspp.0.convs.4")
     pooling(features)
     statistics = copied(pooling)

@@ -59,7 +59,8 @@ def test_what_a_trainer_puts_around_the_names_goes(form: str, theirs: nn.Module,
 
 @every_model
 def test_a_network_starts_from_where_another_ended(name: str, tmp_path: Path) -> None:
-    model, batch = make(name), images(2, 3, 64, 64)
+    model = make(name)
+    batch = images(2, 3, 64, 64)
     training_step(model, batch)
     torch.save({"state_dict": {f"net.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "last.ckpt")
     assert_same(make(name, weights=str(tmp_path / "last.ckpt")).eval()(batch), model.eval()(batch))

@@ -18,7 +18,7 @@ def window_max(x: Tensor, width: int) -> Tensor:
 
 
 def inner_band(x: Tensor, valid: Tensor, width: int) -> Tensor:
-    """How far each pixel of `x [B,K,H,W]` stands out in its `width` x `width` window: the inner edge of a region.
+    """Inner edge of a region: each pixel of `x [B,K,H,W]` minus the smallest of its `width` x `width` window.
 
     VOID pixels, like those beyond the border of the image, take no part: no edge is seen against them.
     """
@@ -55,7 +55,7 @@ def boundary(
 
 
 class Boundary(nn.Module):
-    """`boundary` as a module."""
+    """`boundary` as a module; `both_sides` is the published form, without it the original system's."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from seglab.losses.reduction import weighted_mean
 
 
 def signed_distance(region: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Distance in pixels `float [H,W]`: outside the region to its nearest pixel, inside minus that to the rest, plus 1.
+    """Distance in pixels `float [H,W]`: outside the region to its nearest pixel; inside 1 - the distance to the rest.
 
     0 everywhere where one of the two boolean masks `[H,W]` is empty: there is no boundary.
     """
@@ -51,8 +51,8 @@ def boundary_distance(logits: Tensor, target: Tensor, classes: Sequence[int] | N
 class BoundaryDistance(nn.Module):
     """`boundary_distance` as a module; leave a background class out of `classes`, as its authors do.
 
-    Equals their `SurfaceLoss` with idc=classes, but for a class that fills an image: there theirs measures to a point
-    that is no pixel, and ours is 0.
+    It equals their `SurfaceLoss` with idc=classes. Only for a class that fills an image theirs measures to a point that
+    is no pixel, and ours is 0.
     """
 
     def __init__(self, classes: list[int] | None = None):

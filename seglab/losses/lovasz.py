@@ -20,11 +20,11 @@ BINS = (127 << 23 >> SHIFT) + EQUAL_BINS + 1  # 127 << 23 are the bits of 1.0
 """On 4 x 224 x 224 pixels, right by margins of 0 to 80 in the logits, the loss differs by less than 1e-6 of itself."""
 
 FEW = 8192
-"""Up to so many pixels sorting is exact and as fast."""
+"""Number of pixels up to which sorting is exact and as fast."""
 
 
 def increments(error: Tensor, truth: Tensor) -> Tensor:
-    """What each pixel adds to the Jaccard loss when pixels turn wrong from the largest error down, `[...,P]`.
+    """Increase of the Jaccard loss at each pixel when pixels turn wrong from the largest error down, `[...,P]`.
 
     `error [...,P]` in 0..1 and boolean `truth [...,P]`; VOID pixels have the error 0 and no truth.
     """
@@ -32,7 +32,7 @@ def increments(error: Tensor, truth: Tensor) -> Tensor:
 
 
 def increments_by_counting(error: Tensor, truth: Tensor) -> Tensor:
-    """The same with errors put into bins: the pixels of a bin turn wrong together and share its increment.
+    """Increments of errors put into bins: the pixels of a bin turn wrong together and share its increment.
 
     Foreground and background pixels of a bin share in proportion to their slopes of the Jaccard loss in its middle.
     """
@@ -47,7 +47,7 @@ def bins(error: Tensor) -> Tensor:
     """Number of the bin of each error in 0..1, `int32`, the larger the larger the error.
 
     It is the sum of two numbers that grow with the error: the leading bits of the float32, whose steps are a fixed
-    share of the error, and the error in equal steps. So both 1e-8 and 2e-8, and 0.75 and 0.7502, are told apart.
+    share of the error, and the error in equal steps. So 1e-8 and 1.02e-8 have different bins, and 0.75 and 0.7502 too.
     """
     error = error.float()
     number = error.view(torch.int32).bitwise_right_shift(SHIFT).add_((error * EQUAL_BINS).to(torch.int32))
@@ -57,9 +57,9 @@ def bins(error: Tensor) -> Tensor:
 def _increments_of_bins(counts: Tensor) -> Tensor:
     """Increment `[G,2,BINS]` of a background and of a foreground pixel of each bin, by the numbers of such pixels.
 
-    Let r foreground pixels be right still and u be the union in the middle of a bin of b background and f foreground
-    pixels. The Jaccard loss rises from 1 - (r + f/2) / (u - b/2) to 1 - (r - f/2) / (u + b/2), which is
-    (b r + f u) / (u² - b²/4): a background pixel's share is r / (u² - b²/4), a foreground pixel's u / (u² - b²/4).
+    A bin has b background and f foreground pixels. In its middle r foreground pixels are still right, and the union
+    has u pixels. Over the bin the Jaccard loss rises from 1 - (r + f/2) / (u - b/2) to 1 - (r - f/2) / (u + b/2). That
+    is (b r + f u) / (u² - b²/4): r / (u² - b²/4) for a background pixel and u / (u² - b²/4) for a foreground pixel.
     """
     below = counts.cumsum(-1)
     total = below[..., -1].sum(-1)  # [G]
@@ -67,8 +67,8 @@ def _increments_of_bins(counts: Tensor) -> Tensor:
     right = middle[:, 1]
     union = total[:, None] - middle[:, 0]
     background = counts[:, 0]
-    product = torch.addcmul(union * union, background, background, value=-0.25).clamp_(min=1)  # 0 for an absent class
-    return torch.stack([right / product, union / product], 1)
+    divisor = torch.addcmul(union * union, background, background, value=-0.25).clamp_(min=1)  # 0 for an absent class
+    return torch.stack([right / divisor, union / divisor], 1)
 
 
 def errors(logits: Tensor, target: Tensor) -> Tensor:
@@ -91,7 +91,8 @@ def lovasz_softmax(
     `per_image` is the mean over the images, each over its own classes; else the batch is one image.
     """
     logits, target = full_precision(logits, target)
-    error, truth = (_pixels_of_groups(x, per_image) for x in (errors(logits, target), target > 0))
+    error = _pixels_of_groups(errors(logits, target), per_image)
+    truth = _pixels_of_groups(target > 0, per_image)
     with torch.no_grad():
         increment = increments(error, truth)
     return mean_of_groups((error * increment).sum(-1), truth.any(-1))
@@ -103,9 +104,10 @@ def _pixels_of_groups(x: Tensor, per_image: bool) -> Tensor:
 
 
 class Lovasz(nn.Module):
-    """`lovasz_softmax` as a module; equals smp's `LovaszLoss("multiclass", per_image)`.
+    """`lovasz_softmax` as a module.
 
-    And the authors' own `lovasz_softmax` with classes="present". kornia's means over all classes of each image.
+    It equals smp's `LovaszLoss("multiclass", per_image=per_image)` and the authors' own `lovasz_softmax` with
+    classes="present". kornia's counts absent classes too, image by image.
     """
 
     def __init__(self, per_image: bool = False):
@@ -117,7 +119,7 @@ class Lovasz(nn.Module):
 
 
 class LovaszSorted(Lovasz):
-    """The same by sorting, exact and an order of magnitude slower: what `Lovasz` is measured against."""
+    """`Lovasz` by sorting, exact and several times slower: the measure of `Lovasz`."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return lovasz_softmax(logits, target, self.per_image, increments_by_sorting)

@@ -23,7 +23,7 @@ class PoolingBatchNorm(BatchNorm2d):
 
 
 class Pooling(ASPPPooling):
-    """smp's pooling branch, whose one pixel fills the map in channels_last also where it is of a single image."""
+    """smp's pooling branch; its one pixel fills the map in channels_last, for a single image too."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixel = nn.Sequential.forward(self, x)

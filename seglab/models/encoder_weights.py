@@ -48,7 +48,7 @@ def imagenet_file() -> Path:
         if not isinstance(try_to_load_from_cache(**name), str):
             _ask_hub(url)
         return Path(hf_hub_download(**name))
-    except Exception as error:  # whatever it is, the way out is the same
+    except Exception as error:  # whatever the reason, a local file is the solution
         reason = str(error).replace(url, "it").strip().split("\n")[0] or type(error).__name__
         raise WeightsError(
             f"the ImageNet weights of {ENCODER} could not be downloaded from {url} ({reason}); "

@@ -1,4 +1,4 @@
-"""What all models share: normalisation, any image size, a frozen encoder, and the parameter table."""
+"""Base of all models: normalisation, any image size, a frozen encoder, and the parameter table."""
 
 from typing import Self
 
@@ -28,7 +28,7 @@ class Network(nn.Module):
     """
 
     float32_layout = torch.channels_last
-    """How float32 features lie in a CPU's memory, where it decides the speed. Else they are channels_last."""
+    """Layout of float32 features in a CPU's memory, where it decides the speed. Else they are channels_last."""
 
     scale: Tensor
     shift: Tensor
@@ -86,9 +86,9 @@ class Network(nn.Module):
     def start_batch(self, index: int) -> None:
         """Running statistics become the mean over the epoch's batches so far, the newest never weighing under 0.1.
 
-        torch's constant 0.1 keeps a third of the initial (or ImageNet's) statistics after ten steps, so that short
-        trainings learn and their maps don't show it: with equal weights, 0.40 -> 0.52 mIoU on the drawn scenes after
-        ten epochs, 0.07 -> 0.20 on real tiles after two.
+        torch's constant 0.1 keeps a third of the initial (or ImageNet's) statistics after ten steps. Short trainings
+        then learn, but their maps do not show it: with equal weights, 0.40 -> 0.52 mIoU on the drawn scenes after ten
+        epochs, 0.07 -> 0.20 on real tiles after two.
         """
         for module in self._batch_norms:
             module.set_momentum(max(0.1, 1 / (index + 1)))
@@ -96,7 +96,7 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self._encoder_frozen:
-            self.encoder.eval()  # else BatchNorm goes on moving under weights that stand still
+            self.encoder.eval()  # else the running statistics would change while the weights are frozen
         return self
 
     def _padded(self, image: Tensor) -> Tensor:

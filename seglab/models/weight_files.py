@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 PREFIXES = ("module.", "model.", "net.")
-"""Names that trainers give to the network in them: DataParallel, Lightning modules, seglab's own task and network."""
+"""Names of the network inside a trainer: in DataParallel, in Lightning modules, in seglab's own task and network."""
 
 
 class WeightsError(ValueError):
@@ -52,7 +52,7 @@ def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fitting(state: dict[str, Tensor], expected: dict[str, Tensor], others: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors of `state`, which are those `expected`, without the `others`, whose names begin so.
+    """The tensors of `state` if they are those `expected`; names that begin with one of `others` are left out.
 
     Raises WeightsError for missing, unknown and misshapen tensors, and for numbers that are not finite.
     """
