@@ -99,19 +99,30 @@ def test_small_images_have_the_logits_of_smp(name: str, size: tuple[int, int]) -
     ("training", "shape", "fed"),
     [
         (True, (1, 1), (2, 2)),  # one value for each channel: BatchNorm cannot train
-        *((True, shape, shape) for shape in [(1, 2), (2, 1), (2, 2)]),
+        (True, (1, 2), (2, 2)),
+        (True, (3, 1), (3, 2)),
+        *((True, shape, shape) for shape in [(1, 4), (2, 2)]),
         *((False, shape, shape) for shape in [(1, 1), (1, 3)]),
     ],
 )
-def test_one_training_image_alone_is_padded_beyond_its_size(
+def test_only_a_training_on_few_values_is_padded_beyond_the_size_of_its_images(
     name: str, training: bool, shape: tuple[int, int], fed: tuple[int, int]
 ) -> None:
     model = make(name).train(training)
     sizes = []
     model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
     model(images(1, 3, *(model.divisor * side - 1 for side in shape)))
-    model(images(2, 3, *(model.divisor * side - 1 for side in shape)))
+    model(images(4, 3, *(model.divisor * side - 1 for side in shape)))
     assert sizes == [torch.Size(model.divisor * side for side in sides) for sides in (fed, shape)]
+
+
+@every_model
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_gradients_of_small_images_do_not_explode(name: str, batch_size: int) -> None:
+    """Without padding two images of one pixel in the deepest map have gradients of 5e7 and 2e17."""
+    model = make(name).train()
+    training_step(model, images(batch_size, 3, model.divisor, model.divisor))
+    assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e6
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
