@@ -67,11 +67,18 @@ def focal_sigmoid(logits: Array, target: Array, gamma: float = 2.0, alpha: float
     return float(np.mean(terms))
 
 
-def groups(target: Array, per_image: bool, per_class: bool) -> Iterator[tuple]:
-    """Index into [B,K,H,W] of each group of numbers that are summed together."""
+def mean_of_images(target: Array, per_image: bool, per_class: bool, value: Callable[..., float | None]) -> float:
+    """Mean over the images of the mean over their classes of `value(b, k)`; None says that there is nothing to count.
+
+    `b` and `k` index [B,K,H,W]: without `per_image` all images are one, without `per_class` all classes.
+    """
+    means = []
     for b in range(len(target)) if per_image else [slice(None)]:
-        for k in range(target.shape[1]) if per_class else [slice(None)]:
-            yield b, k
+        classes = range(target.shape[1]) if per_class else [slice(None)]
+        values = [v for v in (value(b, k) for k in classes) if v is not None]
+        if values:
+            means.append(sum(values) / len(values))
+    return sum(means) / len(means)
 
 
 def overlap(
@@ -85,12 +92,14 @@ def overlap(
 ) -> float:
     """Mean of (1 - index(sum of p t, sum of p or p², sum of t)) ** gamma over the groups in the target."""
     p = softmax(logits) * target.sum(1, keepdims=True)
-    values = []
-    for group in groups(target, per_image, per_class):
-        if target[group].any():
-            size = (p[group] ** (2 if squared else 1)).sum()
-            values.append((1 - index((p[group] * target[group]).sum(), size, target[group].sum())) ** gamma)
-    return float(np.mean(values))
+
+    def value(*group) -> float | None:
+        if not target[group].any():
+            return None
+        size = (p[group] ** (2 if squared else 1)).sum()
+        return (1 - index((p[group] * target[group]).sum(), size, target[group].sum())) ** gamma
+
+    return mean_of_images(target, per_image, per_class, value)
 
 
 def dice(logits: Array, target: Array, squared: bool = False, **reduction: bool) -> float:
@@ -116,22 +125,30 @@ def jaccard_of_sets(wrong: set[int], truth: set[int]) -> float:
 
 def lovasz(logits: Array, target: Array, per_image: bool = False) -> float:
     """Lovász extension as Berman et al. define it: by the Jaccard losses of a growing set of wrong pixels."""
-    p, valid = softmax(logits), has_class(target)
-    values = []
-    for b, k in groups(target, per_image, True):
+    p = softmax(logits)
+    valid = has_class(target)
+
+    def value(b, k) -> float | None:
         truth_map = target[b, k][valid[b]]
         if not truth_map.any():
-            continue
+            return None
         truth = set(np.flatnonzero(truth_map).tolist())
         error = np.abs(truth_map - p[b, k][valid[b]])
         order = np.argsort(-error).tolist()
-        values.append(
-            sum(
-                error[i] * (jaccard_of_sets(set(order[: n + 1]), truth) - jaccard_of_sets(set(order[:n]), truth))
-                for n, i in enumerate(order)
-            )
+        return sum(
+            error[i] * (jaccard_of_sets(set(order[: n + 1]), truth) - jaccard_of_sets(set(order[:n]), truth))
+            for n, i in enumerate(order)
         )
-    return float(np.mean(values))
+
+    return mean_of_images(target, per_image, True, value)
+
+
+def lovasz_of_errors(error: Array, truth: Array) -> float:
+    """Lovász extension of the Jaccard loss for one class, by the Jaccard losses of the k largest errors, for each k."""
+    order = np.argsort(-error, kind="stable")
+    right = truth.sum() - np.cumsum(truth[order])
+    union = truth.sum() + np.cumsum(~truth[order])
+    return float(np.sum(error[order].astype(np.float64) * np.diff(1 - right / union, prepend=0)))
 
 
 def window(valid: Array, b: int, y: int, x: int, width: int) -> list[tuple[int, int]]:
@@ -170,14 +187,19 @@ def boundary(
         return local(drop(x, theta0), valid, theta, lambda _, around: max(around)) if both_sides else drop(x, theta)
 
     p = softmax(logits)
-    edge_p, edge_t, near_p, near_t = drop(p, theta0), drop(target, theta0), tolerance(p), tolerance(target)
-    values = []
-    for g in groups(target, per_image, per_class):
-        if edge_t[g].any():
-            precision = (edge_p[g] * near_t[g]).sum() / edge_p[g].sum()
-            recall = (near_p[g] * edge_t[g]).sum() / edge_t[g].sum()
-            values.append(1 - 2 / (1 / precision + 1 / recall))
-    return float(np.mean(values))
+    edge_p = drop(p, theta0)
+    edge_t = drop(target, theta0)
+    near_p = tolerance(p)
+    near_t = tolerance(target)
+
+    def value(*g) -> float | None:
+        if not edge_t[g].any():
+            return None
+        precision = (edge_p[g] * near_t[g]).sum() / edge_p[g].sum()
+        recall = (near_p[g] * edge_t[g]).sum() / edge_t[g].sum()
+        return 1 - 2 / (1 / precision + 1 / recall)
+
+    return mean_of_images(target, per_image, per_class, value)
 
 
 def distance_maps(target: Array) -> Array:
@@ -195,7 +217,9 @@ def distance_maps(target: Array) -> Array:
 
 
 def boundary_distance(logits: Array, target: Array, classes: list[int] | None = None) -> float:
-    p, distance, valid = softmax(logits), distance_maps(target), has_class(target)
+    p = softmax(logits)
+    distance = distance_maps(target)
+    valid = has_class(target)
     chosen = classes or range(target.shape[1])
     return float(np.mean([(p[:, k] * distance[:, k])[valid] for k in chosen]))
 

@@ -22,7 +22,7 @@ NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))
 
 @dataclass
 class Row:
-    """What a loss must give: `by_hand` for the two pixels of `two_pixels`, `reference` for anything."""
+    """Expected values of a loss: `by_hand` for the two pixels of `two_pixels`, `reference` for any input."""
 
     by_hand: float
     reference: Callable[[np.ndarray, np.ndarray], float]
@@ -114,14 +114,15 @@ def value_and_gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple
 
 
 def test_every_loss_has_a_row():
-    missing, gone = set(NAMES) - set(ROWS), set(ROWS) - set(NAMES)
+    missing = set(NAMES) - set(ROWS)
+    gone = set(ROWS) - set(NAMES)
     assert not missing, f"add a row to ROWS in tests/test_losses.py for conf/loss: {sorted(missing)}"
     assert not gone, f"ROWS in tests/test_losses.py has no file in conf/loss for {sorted(gone)}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestContract:
-    """What the rest of seglab relies on, for each loss of conf/loss."""
+    """The contract on which the rest of seglab relies, for each loss of conf/loss."""
 
     def test_config_writes_all_arguments(self, name):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -188,6 +189,12 @@ class TestContract:
         value, gradient = value_and_gradient(build(name), logits, 0 * target)
         assert value == 0
         assert not gradient.any()
+
+    def test_no_images_is_zero(self, name):
+        logits, target, _ = example()
+        value, gradient = value_and_gradient(build(name), logits[:0], target[:0])
+        assert value == 0 and value.shape == ()
+        assert gradient.shape == logits[:0].shape
 
     @pytest.mark.parametrize("num_classes", [2, 4, 7])
     def test_gradient_leads_down(self, name, num_classes):

@@ -1,4 +1,4 @@
-"""The losses with other arguments than those of conf/loss, and what they promise one by one."""
+"""The losses with other arguments than those of conf/loss, and the promises of single losses."""
 
 from collections.abc import Callable
 from math import sqrt
@@ -28,7 +28,9 @@ from seglab.losses.overlap import overlap
 WEIGHTS = [0.5, 2.0, 0.0, 1.0]
 DICE = {"alpha": 0.5, "beta": 0.5}
 JACCARD = {"alpha": 1.0, "beta": 1.0}
-IMAGE, JOINT, WEIGHTED = {"per_image": True}, {"per_class": False}, {"class_weights": WEIGHTS}
+IMAGE = {"per_image": True}
+JOINT = {"per_class": False}
+WEIGHTED = {"class_weights": WEIGHTS}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,7 @@ IMAGE, JOINT, WEIGHTED = {"per_image": True}, {"per_class": False}, {"class_weig
         (losses.Dice, overlap, DICE, reference.dice, JOINT),
         (losses.Jaccard, overlap, JACCARD, reference.jaccard, {"squared": True, **IMAGE, **JOINT}),
         (losses.Tversky, overlap, {}, reference.tversky, {"alpha": 0.2, "beta": 0.9, "gamma": 4 / 3, **IMAGE}),
+        (losses.Tversky, overlap, {}, reference.tversky, {"alpha": 0.3, "beta": 0.7, "gamma": 0.75}),
         (losses.Lovasz, lovasz_softmax, {}, reference.lovasz, IMAGE),
         (losses.Boundary, boundary, {}, reference.boundary, {"theta0": 5, "theta": 3, "both_sides": True, **IMAGE}),
         (losses.Boundary, boundary, {}, reference.boundary, {"both_sides": True}),
@@ -79,10 +82,30 @@ def test_absent_class_is_left_out(name):
 
 @pytest.mark.parametrize("margin", [12.0, 14.0, 15.5, 16.5, 17.0, 17.5])
 def test_overlap_is_never_above_one(margin):
-    """Of nearly perfect maps, rounding puts the squared index up to 2e-7 above 1: a power of that would be NaN."""
+    """Rounding puts the squared index of nearly perfect maps up to 2e-7 above 1: a power of that would be NaN."""
     logits, target, _ = example(height=200, width=57)
     value = overlap(margin * target + logits / 10, target, **DICE, gamma=4 / 3, squared=True)
     assert value >= 0
+
+
+def test_focal_tversky_as_published_by_hand():
+    """Abraham & Khan: (1 - TI)^(1/gamma) with gamma 4/3, and TI = TP / (TP + 0.3 FP + 0.7 FN)."""
+    first = (3 / 4) / (3 / 4 + 0.3 / 2 + 0.7 / 4)
+    second = (1 / 2) / (1 / 2 + 0.3 / 4 + 0.7 / 2)
+    expected = ((1 - first) ** (3 / 4) + (1 - second) ** (3 / 4)) / 2
+    assert losses.Tversky(0.3, 0.7, gamma=0.75)(*two_pixels()).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("gamma", [0.25, 0.75])
+def test_tversky_gradient_is_finite_where_all_is_right(gamma: float):
+    """A power below 1 has an infinite slope at 0, where the loss of a perfect map lies."""
+    _, target, _ = example()
+    for margin in (0.0, 8.0, 16.0, 20.0, 1e4):
+        value, gradient = value_and_gradient(losses.Tversky(gamma=gamma), margin * target, target)
+        assert value.isfinite() and gradient.isfinite().all()
+    assert value == 0
+    value, gradient = value_and_gradient(losses.Tversky(gamma=gamma), 20 * target, 0 * target)
+    assert value == 0 and not gradient.any()
 
 
 def test_smooth_is_added_above_and_below():
@@ -120,7 +143,7 @@ def test_boundary_tolerates_inside_the_region_only():
 
 
 def test_boundary_without_any_edge():
-    """Where the original gave NaN: a uniform map misses every edge, a target of one class asks for none."""
+    """A constant map misses every edge, and a target of one class has none; the original gave NaN for both."""
     logits, target, _ = example()
     assert losses.Boundary()(0 * logits, target) == 1
     assert losses.Boundary()(logits, one_hot(torch.full((2, 9, 7), 2), 4)) == 0
@@ -189,7 +212,8 @@ class TestCompound:
         (losses.Tversky, {"smooth": -1.0}, "smooth -1.0: expected"),
         (losses.Tversky, {"alpha": -0.1}, "alpha -0.1: expected"),
         (losses.Tversky, {"beta": 0.0}, "beta 0.0: expected"),
-        (losses.Tversky, {"gamma": 0.75}, "gamma 0.75: expected a number >= 1"),
+        (losses.Tversky, {"gamma": 0.0}, "gamma 0.0: expected a number > 0, the exponent"),
+        (losses.Tversky, {"gamma": float("inf")}, "gamma inf: expected a number > 0"),
         (losses.Boundary, {"theta0": 4}, "theta0 4: expected an odd number"),
         (losses.Boundary, {"theta": 1}, "theta 1: expected an odd number"),
         (losses.BoundaryDistance, {"classes": []}, r"classes \[\]: expected"),

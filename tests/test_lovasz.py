@@ -1,12 +1,14 @@
 """Counting against sorting: the same loss and the same gradient, on maps as good or bad as trainings meet them."""
 
+import numpy as np
 import pytest
+import reference
 import torch
 from torch import Tensor
 
 from seglab.labels import one_hot
 from seglab.losses import Lovasz, LovaszSorted
-from seglab.losses.lovasz import FEW, increments, increments_by_counting
+from seglab.losses.lovasz import BINS, FEW, bins, errors, increments, increments_by_counting
 from seglab.losses.lovasz_sorted import increments_by_sorting
 
 
@@ -29,7 +31,8 @@ def batch(confidence: float, void: float = 0.0, classes: int = 4, present: int =
 def test_counting_is_sorting(confidence: float, void: float, present: int, per_image: bool):
     logits, target = batch(confidence, void, present=present)
     assert target[:, 0].numel() // (2 if per_image else 1) > FEW, "or sorting would be compared with itself"
-    values, gradients = [], []
+    values = []
+    gradients = []
     for loss in (Lovasz(per_image), LovaszSorted(per_image)):
         leaf = logits.clone().requires_grad_()
         value = loss(leaf, target)
@@ -39,6 +42,61 @@ def test_counting_is_sorting(confidence: float, void: float, present: int, per_i
     assert abs(values[0] - values[1]) <= 1e-5
     assert torch.cosine_similarity(*gradients, dim=0) >= 0.9999
     assert not gradients[0].view(target.shape)[(target.sum(1, keepdim=True) == 0).expand_as(target)].any()
+
+
+def right_by(margin: float, noise: float) -> tuple[Tensor, Tensor]:
+    """Logits that are right by `margin` at each pixel, give or take `noise`, and the target of `batch`."""
+    logits, target = batch(0.0)
+    return noise * logits + margin * target, target
+
+
+def value_and_gradient(loss: Lovasz, logits: Tensor, target: Tensor) -> tuple[float, Tensor]:
+    leaf = logits.clone().requires_grad_()
+    value = loss(leaf, target)
+    value.backward()
+    return value.item(), leaf.grad.double()
+
+
+@pytest.mark.parametrize("noise", [1.0, 0.3])
+@pytest.mark.parametrize("margin", [*range(21), 40, 80])
+def test_counting_is_sorting_at_any_margin(margin: float, noise: float):
+    """The better a map, the closer its errors lie to 0: with bins of equal width nearly all would share the first."""
+    logits, target = right_by(margin, noise)
+    value, gradient = value_and_gradient(Lovasz(), logits, target)
+    error = errors(logits, target).transpose(0, 1).flatten(1).numpy()
+    truth = target.transpose(0, 1).flatten(1).numpy() > 0
+    expected = np.mean([reference.lovasz_of_errors(e, t) for e, t in zip(error, truth, strict=True)])
+    assert value == pytest.approx(expected, rel=1e-5)
+    value, exact = value_and_gradient(LovaszSorted(), logits, target)
+    assert value == pytest.approx(expected, rel=1e-5)
+    for mine, wanted in zip(gradient.unbind(1), exact.unbind(1), strict=True):
+        assert (mine * wanted).sum() >= 0.9999 * mine.norm() * wanted.norm() > 0
+
+
+@pytest.mark.parametrize("margin", [0, 5, 9, 17, 20, 40])
+def test_float32_keeps_what_a_nearly_perfect_map_still_lacks(margin: float):
+    """1 - p in float32 would be off by 2e-4 at a margin of 9, and 0 at 17. The expected value is float64's."""
+    logits, target = right_by(margin, 1.0)
+    value, gradient = value_and_gradient(Lovasz(), logits, target)
+    exact, wanted = value_and_gradient(LovaszSorted(), logits.double(), target)
+    assert value == pytest.approx(exact, rel=1e-5)
+    assert (gradient - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+def test_larger_errors_are_in_higher_bins():
+    error = torch.cat([torch.logspace(-44, 0, 4001, 10), torch.linspace(0, 1, 4001)]).sort().values
+    numbers = bins(error)
+    assert (numbers.diff() >= 0).all() and numbers[0] == 0 and numbers[-1] == BINS - 1
+    assert bins(torch.tensor([1.0 + 1e-6])) == BINS - 1  # a sum of probabilities can be a little above 1
+    apart = torch.tensor([[1e-30, 1.02e-30], [1e-8, 1.02e-8], [0.5, 0.50013], [0.9, 0.90013]])
+    assert (bins(apart).diff() > 0).all()
+
+
+@pytest.mark.parametrize("loss", [Lovasz(), LovaszSorted()])
+def test_a_logit_that_is_not_a_number_makes_the_loss_none(loss: Lovasz):
+    logits, target = batch(1.0)
+    logits[0, 1, 2, 3] = torch.nan
+    assert loss(logits, target).isnan()
 
 
 def test_counting_on_the_prediction_of_one_value():
@@ -60,7 +118,8 @@ def test_counts_by_hand():
 
 def test_few_pixels_are_sorted_and_many_counted():
     generator = torch.Generator().manual_seed(0)
-    error, truth = torch.rand(3, FEW + 1, generator=generator), torch.rand(3, FEW + 1, generator=generator) < 0.3
+    error = torch.rand(3, FEW + 1, generator=generator)
+    truth = torch.rand(3, FEW + 1, generator=generator) < 0.3
     assert torch.equal(
         increments(error[:, :FEW], truth[:, :FEW]), increments_by_sorting(error[:, :FEW], truth[:, :FEW])
     )

@@ -20,7 +20,8 @@ def native(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 def relative(got: Tensor, wanted: Tensor) -> float:
-    got, wanted = got.detach().double(), wanted.detach().double()
+    got = got.detach().double()
+    wanted = wanted.detach().double()
     return float((got - wanted).norm() / wanted.norm())
 
 
@@ -36,7 +37,8 @@ def test_dilated_depthwise_is_the_native_convolution(height: int, width: int, si
     x = torch.randn(2, 6, height, width, dtype=torch.double, generator=generator, requires_grad=True)
     weight = torch.randn(6, 1, size, size, dtype=torch.double, generator=generator, requires_grad=True)
     gradient = torch.randn(2, 6, height, width, dtype=torch.double, generator=generator)
-    got, wanted = dilated_depthwise(x, weight, dilation), native(x, weight, dilation)
+    got = dilated_depthwise(x, weight, dilation)
+    wanted = native(x, weight, dilation)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
     for mine, theirs in zip(
         torch.autograd.grad(got, (x, weight), gradient), torch.autograd.grad(wanted, (x, weight), gradient), strict=True
@@ -77,13 +79,15 @@ def test_dilated_depthwise_is_right_in_every_precision_and_layout(channels, heig
 
 
 def test_dilated_depthwise_follows_autocast():
-    x, weight = torch.randn(1, 4, 14, 14), torch.randn(4, 1, 3, 3)
+    x = torch.randn(1, 4, 14, 14)
+    weight = torch.randn(4, 1, 3, 3)
     with torch.autocast("cpu", torch.bfloat16):
         assert {dilated_depthwise(x, weight, d).dtype for d in (2, 12)} == {torch.bfloat16}
 
 
 def test_other_devices_convolve_natively():
-    x, weight = torch.empty(1, 4, 15, 14, device="meta"), torch.empty(4, 1, 3, 3, device="meta")
+    x = torch.empty(1, 4, 15, 14, device="meta")
+    weight = torch.empty(4, 1, 3, 3, device="meta")
     assert dilated_depthwise(x, weight, 12).shape == x.shape
 
 
@@ -174,7 +178,7 @@ def test_deeplab_is_smps_own_in_values_gradients_and_names():
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("training", [True, False])
 def test_every_convolution_gets_what_it_computes_in_its_own_layout(count: int, training: bool):
-    """Strides of a single image can be such that it passes for channels-first, and each layer then turns it again."""
+    """A single image can have strides that look like channels-first; then each layer would copy it again."""
     net = DeepLabV3Plus(4).lay_out(torch.channels_last).train(training)
     turned: list[tuple[int, ...]] = []
 
@@ -191,7 +195,7 @@ def test_every_convolution_gets_what_it_computes_in_its_own_layout(count: int, t
 
 
 def test_every_layers_weight_gradient_is_right_at_512():
-    """The fault this guards against made five layers train on noise (PITFALLS: relative errors of 1.2 to 1.4).
+    """With the fault that this guards against, five layers trained on noise (relative errors of 1.2 to 1.4).
 
     Each layer is compared with itself in float64, given the input and the gradient that it had within the network.
     """

@@ -19,7 +19,10 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, class_weights: Sequence
 
 
 class BinaryCrossEntropy(nn.Module):
-    """`binary_cross_entropy` with one optional weight for each class."""
+    """`binary_cross_entropy` with one optional weight for each class.
+
+    Without weights it equals `torch.nn.BCEWithLogitsLoss()`.
+    """
 
     def __init__(self, class_weights: list[float] | None = None):
         super().__init__()

@@ -13,7 +13,7 @@ from seglab.losses.reduction import weighted_mean
 
 
 def signed_distance(region: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Distance in pixels `float [H,W]`: outside the region to its nearest pixel, inside minus that to the rest, plus 1.
+    """Distance in pixels `float [H,W]`: outside the region to its nearest pixel; inside 1 - the distance to the rest.
 
     0 everywhere where one of the two boolean masks `[H,W]` is empty: there is no boundary.
     """
@@ -25,8 +25,11 @@ def signed_distance(region: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def distance_maps(target: Tensor, classes: Sequence[int]) -> Tensor:
     """Signed distances `float64 [B,len(classes),H,W]` on the CPU; VOID belongs to no side of a boundary."""
     images = (target > 0).cpu().numpy()
-    maps = [[signed_distance(image[k], image.any(0) & ~image[k]) for k in classes] for image in images]
-    return torch.from_numpy(np.array(maps))
+    maps = np.zeros((len(images), len(classes), *images.shape[2:]))
+    for b, image in enumerate(images):
+        for i, k in enumerate(classes):
+            maps[b, i] = signed_distance(image[k], image.any(0) & ~image[k])
+    return torch.from_numpy(maps)
 
 
 def boundary_distance(logits: Tensor, target: Tensor, classes: Sequence[int] | None = None) -> Tensor:
@@ -46,7 +49,11 @@ def boundary_distance(logits: Tensor, target: Tensor, classes: Sequence[int] | N
 
 
 class BoundaryDistance(nn.Module):
-    """`boundary_distance` as a module; leave a background class out of `classes`, as its authors do."""
+    """`boundary_distance` as a module; leave a background class out of `classes`, as its authors do.
+
+    It equals their `SurfaceLoss` with idc=classes. Only for a class that fills an image theirs measures to a point that
+    is no pixel, and ours is 0.
+    """
 
     def __init__(self, classes: list[int] | None = None):
         super().__init__()

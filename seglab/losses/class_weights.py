@@ -24,5 +24,5 @@ def per_class(name: str, weights: Sequence[float] | None, logits: Tensor) -> Ten
         return logits.new_ones(num_classes, 1, 1)
     if len(weights) != num_classes:
         raise ValueError(f"{name} has {len(weights)} numbers, the logits {num_classes} classes: expected one for each")
-    # one by one as arguments of a kernel: for the copy of a list the host would wait until a GPU is done with all else
+    # One by one, as arguments of a kernel: to copy a list, the host would wait until the GPU has finished all else.
     return torch.stack([logits.new_full((1, 1), w) for w in weights])

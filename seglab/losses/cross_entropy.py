@@ -17,7 +17,7 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Sequence[float]
 
 
 class CrossEntropy(nn.Module):
-    """`cross_entropy` with one optional weight for each class."""
+    """`cross_entropy` with one optional weight for each class; equals `torch.nn.CrossEntropyLoss(weight)`."""
 
     def __init__(self, class_weights: list[float] | None = None):
         super().__init__()

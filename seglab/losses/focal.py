@@ -32,7 +32,10 @@ def focal(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: Sequence[fl
 
 
 class Focal(nn.Module):
-    """`focal` with one optional alpha for each class; unlike class weights, alpha does not enter the divisor."""
+    """`focal` with one optional alpha for each class; unlike class weights, alpha does not enter the divisor.
+
+    Without alpha it equals smp's `softmax_focal_loss_with_logits`. smp's `FocalLoss` is `FocalSigmoid`.
+    """
 
     def __init__(self, gamma: float = 2.0, alpha: list[float] | None = None):
         super().__init__()

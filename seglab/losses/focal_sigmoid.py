@@ -21,7 +21,11 @@ def focal_sigmoid(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: flo
 
 
 class FocalSigmoid(nn.Module):
-    """`focal_sigmoid` as a module."""
+    """`focal_sigmoid` as a module.
+
+    It equals smp's `FocalLoss("multiclass", alpha=alpha, gamma=gamma)` and the mean of torchvision's
+    `sigmoid_focal_loss`, where alpha=-1 stands for None.
+    """
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None):
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def increments_by_sorting(error: Tensor, truth: Tensor) -> Tensor:
-    """What each pixel adds to the Jaccard loss when pixels turn wrong from the largest error down, `[...,P]`.
+    """Increase of the Jaccard loss at each pixel when pixels turn wrong from the largest error down, `[...,P]`.
 
     `error [...,P]` and boolean `truth [...,P]`. Each increment is computed from whole numbers, not as the difference
     of two Jaccard losses: with 400,000 pixels, float32 would keep one digit of that difference.

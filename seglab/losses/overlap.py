@@ -1,10 +1,13 @@
 """The overlap losses: one formula, the Tversky index, and its special cases Dice and Jaccard."""
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from seglab.labels import valid_pixels
 from seglab.losses.precision import full_precision
-from seglab.losses.reduction import grouped_sum, weighted_mean
+from seglab.losses.reduction import grouped_sum, mean_of_groups
 
 
 def overlap(
@@ -21,9 +24,9 @@ def overlap(
     """Mean of (1 - index)^gamma, where index = TP / (TP + alpha FP + beta FN) of the softmax probabilities.
 
     alpha = beta = 0.5 is Dice, alpha = beta = 1 is Jaccard. The counts are sums over the batch for each class, and
-    the mean is over the classes in the target: an absent class is left out. `per_image` counts in each image by
-    itself, `per_class=False` all classes in one. `squared` sums p² where p belongs (Milletari et al. 2016).
-    `smooth` is added to numerator and denominator.
+    the mean is over the classes in the target: an absent class is left out. `per_image` is the mean over the images,
+    each by its own counts and over its own classes. `per_class=False` counts all classes in one. `squared` sums p²
+    where p belongs (Milletari et al. 2016). `smooth` is added to numerator and denominator.
     """
     logits, target = full_precision(logits, target)
     p = logits.softmax(1) * valid_pixels(target)
@@ -34,7 +37,14 @@ def overlap(
     denominator = hit + alpha * (predicted - hit) + beta * (actual - hit) + smooth
     index = (hit + smooth) / denominator.where(present, 1)
     # Rounding can put a squared index just above 1, and a power of a negative number is NaN.
-    return weighted_mean((1 - index).where(present, 0).clamp(min=0) ** gamma, present.to(p.dtype))
+    return mean_of_groups(_power((1 - index).where(present, 0).clamp(min=0), gamma), present)
+
+
+def _power(x: Tensor, gamma: float) -> Tensor:
+    """`x ** gamma` of numbers >= 0; for gamma < 1 straight from 0 to the machine's epsilon: the slope stays finite."""
+    if gamma >= 1:
+        return x**gamma
+    return x * x.clamp(min=torch.finfo(x.dtype).eps) ** (gamma - 1)
 
 
 def _check_smooth(smooth: float) -> float:
@@ -61,22 +71,29 @@ class _Symmetric(nn.Module):
 
 
 class Dice(_Symmetric):
-    """Dice loss; `squared` is the form the original system called "jaccard"."""
+    """Dice loss; `squared` is the form the original system called "jaccard".
+
+    Equals smp's `DiceLoss("multiclass", smooth=smooth)` where every class is in the batch; smp counts an absent class
+    as 0 in the mean.
+    """
 
     weight = 0.5
 
 
 class Jaccard(_Symmetric):
-    """Jaccard (soft IoU) loss."""
+    """Jaccard (soft IoU) loss; equals smp's `JaccardLoss("multiclass", smooth=smooth)` as Dice does smp's."""
 
     weight = 1.0
 
 
 class Tversky(nn.Module):
-    """Tversky loss (Salehi et al. 2017); gamma > 1 makes it focal (Abraham & Khan 2019) for each class by itself.
+    """Tversky loss (Salehi et al. 2017): mean over the classes of (1 - index)^gamma.
 
-    `alpha` weighs false positives, `beta` false negatives. gamma < 1 is refused: the gradient of a perfect map is
-    infinite.
+    `alpha` weighs false positives, `beta` false negatives. `gamma` is the exponent itself, any number above 0. The
+    focal Tversky loss (Abraham & Khan 2019) has the exponent 1/gamma with a gamma of 1 to 3: their 4/3 is gamma=0.75
+    here, and a class that is nearly right keeps more of its gradient. gamma > 1 does the opposite. With gamma 1 it
+    equals smp's `TverskyLoss("multiclass", alpha=alpha, beta=beta, smooth=smooth)` as Dice does smp's; smp takes the
+    power of the mean over the classes.
     """
 
     def __init__(
@@ -93,8 +110,8 @@ class Tversky(nn.Module):
             raise ValueError(f"alpha {alpha}: expected a number >= 0")
         if not beta > 0:
             raise ValueError(f"beta {beta}: expected a number > 0, or a class that is missed altogether costs nothing")
-        if not gamma >= 1:
-            raise ValueError(f"gamma {gamma}: expected a number >= 1")
+        if not 0 < gamma < math.inf:
+            raise ValueError(f"gamma {gamma}: expected a number > 0, the exponent; Abraham & Khan's 4/3 is 0.75 here")
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma

@@ -1,4 +1,4 @@
-"""The one rule of precision: a loss is computed in float32 whatever the autocast, or in float64 if the logits are."""
+"""The rule of precision: a loss is computed in float32 whatever the autocast, in float64 if the logits are float64."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ LOWEST_LOG = -1e30
 
 
 def full_precision(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both `[B,K,H,W]` in the type to compute in; ValueError where their shapes differ."""
+    """Logits and target `[B,K,H,W]` in the type to compute in; ValueError where their shapes differ."""
     if logits.shape != target.shape or logits.ndim != 4:
         raise ValueError(
             f"logits {list(logits.shape)}, target {list(target.shape)}: both must have the same shape [B,K,H,W]"

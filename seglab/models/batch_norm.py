@@ -1,4 +1,4 @@
-"""Batch norm whose momentum may be another one at every step without compiled code being compiled anew for each."""
+"""Batch norm whose momentum may change at every step without a new compilation of compiled code."""
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def following(net: nn.Module) -> list[BatchNorm2d]:
-    """The batch norms of `net`, each made one of the above; weights and names stay."""
+    """The batch norms of `net`, each turned into the class above; weights and names stay."""
     found: list[BatchNorm2d] = []
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from seglab.models.batch_norm import BatchNorm2d
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
+from seglab.models.network_weights import check_one_source
 from seglab.models.rewrites import rewritten
 
 
@@ -22,7 +23,7 @@ class PoolingBatchNorm(BatchNorm2d):
 
 
 class Pooling(ASPPPooling):
-    """smp's pooling branch, whose one pixel fills the map in channels_last also where it is of a single image."""
+    """smp's pooling branch; its one pixel fills the map in channels_last, for a single image too."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixel = nn.Sequential.forward(self, x)
@@ -30,7 +31,10 @@ class Pooling(ASPPPooling):
 
 
 class DeepLabV3Plus(Network):
-    """DeepLabV3+ of output stride 16; `encoder_weights` is None, "imagenet" or the path of a weights file."""
+    """DeepLabV3+ of output stride 16.
+
+    `encoder_weights` is None, "imagenet" or the path of a file, `weights` None or the path of one.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,9 @@ class DeepLabV3Plus(Network):
         freeze_encoder_epochs: int = 0,
         atrous_rates: list[int] | None = None,
         decoder_channels: int = 256,
+        weights: str | None = None,
     ):
+        check_one_source(encoder_weights, weights)
         rates = [12, 24, 36] if atrous_rates is None else list(atrous_rates)
         if len(rates) != 3 or min(rates) < 1:
             raise ValueError(f"atrous_rates={rates}: accepted are three whole numbers from 1")
@@ -57,7 +63,7 @@ class DeepLabV3Plus(Network):
                 module.__class__ = Pooling
                 module[2] = PoolingBatchNorm(decoder_channels)
         load_encoder_weights(net.encoder, encoder_weights)
-        super().__init__(rewritten(net), divisor=16, freeze_encoder_epochs=freeze_encoder_epochs)
+        super().__init__(rewritten(net), 16, freeze_encoder_epochs, weights)
 
     def bottleneck(self) -> nn.Module:
         return self.net.get_submodule("decoder.aspp")

@@ -19,7 +19,8 @@ def for_inference(net: Net) -> Net:
     out = copy.deepcopy(net).eval()
     for module in list(out.modules()):
         for (owner, name), (next_owner, next_name) in pairwise(layers_in_order(module)):
-            conv, norm = getattr(owner, name), getattr(next_owner, next_name)
+            conv = getattr(owner, name)
+            norm = getattr(next_owner, next_name)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
                 setattr(owner, name, fuse_conv_bn_eval(conv, norm))
                 setattr(next_owner, next_name, nn.Identity())

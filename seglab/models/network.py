@@ -1,4 +1,4 @@
-"""What all models share: normalisation, any image size, a frozen encoder, and the parameter table."""
+"""Base of all models: normalisation, any image size, a frozen encoder, and the parameter table."""
 
 from typing import Self
 
@@ -7,10 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seglab.models.batch_norm import following
+from seglab.models.network_weights import load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of RGB in 0..1, as torchvision and smp trained their encoders with."""
+
+FEWEST_VALUES = 4
+"""Values of each channel in the deepest feature map, over the batch, that a training needs.
+
+Batch norm cannot train on one value. On two, gradients reach 5e7 (U-Net with MobileNetV2, random weights) and 2e17
+(DeepLabV3+), on three 3e3 and 9e7, on four 50 and 5e3.
+"""
 
 
 def check_at_least(name: str, value: int, minimum: int) -> None:
@@ -22,18 +30,20 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
 class Network(nn.Module):
     """A net that takes images `float [B,3,H,W]` in 0..255, H and W >= 1, and gives logits `[B,K,H,W]`.
 
-    `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides.
+    `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides. `weights`
+    is the path of a file that holds all of its weights, or None.
     """
 
     float32_layout = torch.channels_last
-    """How float32 features lie in a CPU's memory, where it decides the speed. Else they are channels_last."""
+    """Layout of float32 features in a CPU's memory, where it decides the speed. Else they are channels_last."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0):
+    def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0, weights: str | None = None):
         super().__init__()
         check_at_least("freeze_encoder_epochs", freeze_encoder_epochs, 0)
+        load_weights(net, weights)
         self.net = net
         self.layout = torch.channels_last
         self.divisor = divisor
@@ -83,9 +93,9 @@ class Network(nn.Module):
     def start_batch(self, index: int) -> None:
         """Running statistics become the mean over the epoch's batches so far, the newest never weighing under 0.1.
 
-        torch's constant 0.1 keeps a third of the initial (or ImageNet's) statistics after ten steps, so that short
-        trainings learn and their maps don't show it: with equal weights, 0.40 -> 0.52 mIoU on the drawn scenes after
-        ten epochs, 0.07 -> 0.20 on real tiles after two.
+        torch's constant 0.1 keeps a third of the initial (or ImageNet's) statistics after ten steps. Short trainings
+        then learn, but their maps do not show it: with equal weights, 0.40 -> 0.52 mIoU on the drawn scenes after ten
+        epochs, 0.07 -> 0.20 on real tiles after two.
         """
         for module in self._batch_norms:
             module.set_momentum(max(0.1, 1 / (index + 1)))
@@ -93,13 +103,19 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self._encoder_frozen:
-            self.encoder.eval()  # else BatchNorm goes on moving under weights that stand still
+            self.encoder.eval()  # else the running statistics would change while the weights are frozen
         return self
 
     def _padded(self, image: Tensor) -> Tensor:
-        """`image` with its last row and column repeated up to a multiple of `divisor`."""
-        # At least two: BatchNorm cannot train on one image whose deepest feature map is a single pixel.
-        bottom, right = (max(2, -(-size // self.divisor)) * self.divisor - size for size in image.shape[-2:])
+        """`image` with its last row and column repeated up to a multiple of `divisor`.
+
+        A training on less than FEWEST_VALUES gets twice the divisor at least.
+        """
+        rows, columns = (-(-size // self.divisor) for size in image.shape[-2:])
+        if self.training and len(image) * rows * columns < FEWEST_VALUES:
+            rows, columns = max(2, rows), max(2, columns)
+        bottom = rows * self.divisor - image.shape[-2]
+        right = columns * self.divisor - image.shape[-1]
         return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
 
 

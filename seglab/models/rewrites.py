@@ -1,4 +1,4 @@
-"""The same layers, computed faster: each keeps the weights, names and results of the one that it stands in for."""
+"""Layers computed faster: each keeps the weights, names and results of the layer that it replaces."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from seglab.models.dilated_depthwise import DilatedDepthwise
 
 
 class _ReLU6InPlace(torch.autograd.Function):
-    """torch's own `hardtanh_` copies its input for the backward pass, which the output serves as well."""
+    """ReLU6 that keeps its output for the backward pass: torch's own `hardtanh_` keeps a copy of its input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -27,14 +27,14 @@ class _ReLU6InPlace(torch.autograd.Function):
 
 
 class ReLU6(nn.ReLU6):
-    """`nn.ReLU6(inplace=True)` of an input that its own layer has no use for in the backward pass, as batch norm's."""
+    """`nn.ReLU6(inplace=True)` after a layer that does not need its output in the backward pass, like batch norm."""
 
     def forward(self, input: Tensor) -> Tensor:
         return _ReLU6InPlace.apply(input) if input.requires_grad else super().forward(input)  # type: ignore[no-any-return]
 
 
 class _ChannelsLastGradient(torch.autograd.Function):
-    """Its input; a gradient that comes as a slice or in another layout is copied once into channels_last."""
+    """Identity; a gradient that comes as a slice or in another layout is copied once into channels_last."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class UpsamplingBilinear2d(nn.UpsamplingBilinear2d):
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`, whose own gradient would turn all that it is added to into channels-first."""
+    """`nn.AdaptiveAvgPool2d`; without this, its gradient would turn each sum with it into channels-first."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(_ChannelsLastGradient.apply(input))

@@ -63,12 +63,19 @@ def he_initialise(module: nn.Module) -> None:
 
 
 class UNet(Network):
-    """U-Net of `depth` halvings with `min_kernel_num * 2**level` channels."""
+    """U-Net of `depth` halvings with `min_kernel_num * 2**level` channels; `weights` is None or the path of a file."""
 
     # oneDNN's weight gradient of a dense 3x3 convolution is 1.3 to 4 times slower in channels_last (AVX2, measured)
     float32_layout = torch.contiguous_format
 
-    def __init__(self, num_classes: int, min_kernel_num: int = 64, depth: int = 4, batch_norm: bool = True):
+    def __init__(
+        self,
+        num_classes: int,
+        min_kernel_num: int = 64,
+        depth: int = 4,
+        batch_norm: bool = True,
+        weights: str | None = None,
+    ):
         check_at_least("num_classes", num_classes, 2)
         check_at_least("min_kernel_num", min_kernel_num, 1)
         check_at_least("depth", depth, 1)
@@ -79,7 +86,7 @@ class UNet(Network):
             "segmentation_head": nn.Conv2d(min_kernel_num, num_classes, 1),
         }
         net = nn.Sequential(OrderedDict(parts)).apply(he_initialise)
-        super().__init__(net, divisor=2**depth)
+        super().__init__(net, divisor=2**depth, weights=weights)
 
     def bottleneck(self) -> nn.Module:
         return self.encoder.get_submodule("levels")[-1]  # type: ignore[index]

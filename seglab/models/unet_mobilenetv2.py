@@ -5,16 +5,27 @@ from torch import nn
 
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
+from seglab.models.network_weights import check_one_source
 
 
 class UNetMobileNetV2(Network):
-    """U-Net over MobileNetV2; `encoder_weights` is None, "imagenet" or the path of a weights file."""
+    """U-Net over MobileNetV2.
 
-    def __init__(self, num_classes: int, encoder_weights: str | None = None, freeze_encoder_epochs: int = 0):
+    `encoder_weights` is None, "imagenet" or the path of a file, `weights` None or the path of one.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        encoder_weights: str | None = None,
+        freeze_encoder_epochs: int = 0,
+        weights: str | None = None,
+    ):
+        check_one_source(encoder_weights, weights)
         check_at_least("num_classes", num_classes, 2)
         net = smp.Unet(ENCODER, encoder_weights=None, classes=num_classes)
         load_encoder_weights(net.encoder, encoder_weights)
-        super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs)
+        super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs, weights=weights)
 
     def bottleneck(self) -> nn.Module:
         return self.encoder.get_submodule("features")[14:]  # type: ignore[index]  # what smp calls stride 32
