@@ -10,7 +10,7 @@ from seglab.config.compose import config_of
 from seglab.config.constructors import TRUSTED, target
 from seglab.config.identity import identity
 from seglab.config.parts import build_data, build_loss, build_model
-from seglab.config.schema import ConfigError
+from seglab.config.schema import Config, ConfigError
 from seglab.data import SegmentationData
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -133,14 +133,36 @@ def test_what_the_identity_of_a_run_is(tmp_path: Path) -> None:
     ]
     assert len({key(), *(key(o) for o in others), key(content="d")}) == len(others) + 2
     weights = tmp_path / "w.pth"
-    keys = set()
-    for content in (b"1", b"2"):
-        weights.write_bytes(content)
-        keys.add(key(f"model.encoder_weights={weights}"))
-    assert len(keys) == 2
+    for argument in ("encoder_weights", "weights"):
+        keys = set()
+        for content in (b"1", b"2"):
+            weights.write_bytes(content)
+            keys.add(key(f"model.{argument}={weights}"))
+        assert len(keys) == 2
 
 
 def test_a_saved_config_can_be_read_and_used_again(tmp_path: Path) -> None:
     config = composed("data.root=x", "model=unet", "model.min_kernel_num=4")
     OmegaConf.save(config, tmp_path / "c.yaml")
     build_model(OmegaConf.load(tmp_path / "c.yaml"))
+
+
+def test_the_schema_and_the_yaml_have_the_same_defaults() -> None:
+    found = composed()
+    parts = {"model", "loss", "data", "trainer", "optimizer", "schedule", "names"}
+    assert found.keys() - {"experiment", "hydra"} == Config.model_fields.keys() - {"names"}
+    for name, field in Config.model_fields.items():
+        if name not in parts:
+            assert found[name] == field.default, name
+
+
+def test_a_training_checks_its_config_once(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seglab.config import compose as module
+
+    seen = []
+    original = module.check
+    monkeypatch.setattr(module, "check", lambda config: seen.append(config.epochs) or original(config))
+    assert train("epochs=1")[0] == ""
+    assert seen == [1]
+    assert train("-m", "epochs=1,2")[0] == ""
+    assert len(seen) == 1 + 2 + 1  # each combination for the plan, and the job

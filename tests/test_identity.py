@@ -33,9 +33,7 @@ MOVES_NO_WEIGHT = {
     "machine/processes.py": "picks one of several equal devices",
     "machine/signals.py": "stops at a step's end",
     "maps/scoring.py": "scores",
-    "models/batch_norm.py": "of every model, as its own import",
     "models/inference.py": "of a copy that is scored",
-    "models/network.py": "of every model, as its own import",
     "profile/phases.py": "watches a clock",
     "run/checkpoints.py": "saves and reads what is hashed otherwise: a damaged file is never used",
     "run/folder.py": "keeps records",
@@ -54,8 +52,8 @@ def relative(paths: set[Path]) -> set[str]:
 def test_every_file_that_trains_is_hashed_or_excused() -> None:
     steps = relative({path for name in code.STEPS if (path := code.source(name))})
     assert len(steps) == len(code.STEPS)
-    data = relative(code.imported(["seglab.data.module"])) - {"labels.py"}  # the config names its own
-    assert relative(code.imported(code.STEPS)) - steps - data == set(MOVES_NO_WEIGHT)
+    named = relative(code.imported(["seglab.data.module", "seglab.models.network"])) - {"labels.py"}  # by every config
+    assert relative(code.imported(code.STEPS)) - steps - named == set(MOVES_NO_WEIGHT)
 
 
 def files_of(*overrides: str) -> set[str]:

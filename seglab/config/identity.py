@@ -13,6 +13,9 @@ from seglab.config.schema import Config, plain
 from seglab.machine.environment import computing_device, computing_versions
 from seglab.machine.precision import resolved_precision
 
+WEIGHT_FILES = ("weights", "encoder_weights")
+"""Arguments of a model that may be the path of a file."""
+
 WORDS = {"settings": "settings", "data": "content of the data", "code": "code", "versions": "libraries",
          "device": "device", "precision": "precision"}  # fmt: skip
 """What a reader calls each fact."""
@@ -91,11 +94,10 @@ def recorded(environment: Mapping[str, Any], config: Config) -> Identity:
 
 
 def _weight_files(config: Config) -> dict[str, Any]:
-    """The settings of the model with the content of a weights file in the place of its path."""
-    given = config.model.get("encoder_weights")
-    if not given or not Path(given).is_file():
-        return {}
-    return {"model": {**config.model, "encoder_weights": hashlib.sha256(Path(given).read_bytes()).hexdigest()}}
+    """The settings of the model with the content of weight files in the place of their paths."""
+    paths = {k: Path(v) for k, v in config.model.items() if k in WEIGHT_FILES and isinstance(v, str)}
+    contents = {k: hashlib.sha256(path.read_bytes()).hexdigest() for k, path in paths.items() if path.is_file()}
+    return {"model": {**config.model, **contents}}
 
 
 def _hash(facts: Mapping[str, Any]) -> str:
