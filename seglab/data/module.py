@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,62 +12,18 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.folder import DataError, FolderReader, Pair
+from seglab.data.loaders import EpochOrder, Tiles
 from seglab.data.split import SplitError, split
 from seglab.data.transforms import Augmentation
 from seglab.labels import one_hot, rgb
 
+__all__ = ["EpochOrder", "SegmentationData", "Tiles"]
+
 log = logging.getLogger(__name__)
-
-
-class Tiles(Dataset):
-    """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
-
-    def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
-        self.cache, self.indices, self.augmentation, self.seed = cache, indices, augmentation, seed
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        position, epoch = key if isinstance(key, tuple) else (key, None)
-        index = self.indices[position]
-        image, mask = self.cache[index]
-        if self.augmentation and epoch is not None:
-            image, mask = self.augmentation(image, mask, self.seed, epoch, index)
-        # copies, since the cache is mapped read-only and flips are views
-        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
-        return tensors | {"name": self.cache.names[index]}
-
-
-class EpochOrder(Sampler[tuple[int, int]]):
-    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
-
-    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those. Of `world`
-    processes each takes every `world`-th sample, so that with batches of B their k-th batches together are the k-th
-    batch of B * world of one process. All must take equally many steps: the last ones take up to `world` - 1 of the
-    first samples again, none where `world` divides `length`.
-    """
-
-    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):
-        self.total, self.seed, self.start, self.epoch = length, seed, start, start[0]
-        self.rank, self.world = rank, world
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.total // self.world)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total)
-        mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
-        seen = self.start[1] if self.epoch == self.start[0] else 0
-        return ((int(i), self.epoch) for i in mine[seen:])
 
 
 class SegmentationData(pl.LightningDataModule):
