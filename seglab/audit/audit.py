@@ -61,7 +61,7 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
     faults += [fault for record in records for fault in record.faults] + _sizes(data, records)
     duplicates = near_duplicates([record.fingerprint for record in records])
     found = _overlaps(source, records, duplicates)
-    cms = confusions(found, lru_cache(8)(lambda i: source.load(i)[1]), len(data.classes))
+    cms = confusions(found, lru_cache(8)(lambda i: source.load(i).mask), len(data.classes))
     top = ceiling(found, cms, [pair.name for pair in pairs], data.classes)
     issues = opinion.issues if opinion else ()
     said = findings(records, list(data.classes), faults, duplicates, found, top, issues)
@@ -93,5 +93,5 @@ def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Du
         if records[d.a].size == records[d.b].size:
             proposed[d.a, d.b] = Candidate(d.a, d.b, (0, 0), 0)
     scale = next((record.features.scale for record in records if record.features), 1.0)
-    image = lru_cache(8)(lambda i: source.load(i)[0])
+    image = lru_cache(8)(lambda i: source.load(i).image)
     return overlaps([proposed[key] for key in sorted(proposed)], image, scale)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from seglab.data.folder import DataError, FolderReader, Pair
 from seglab.labels import VOID
 
-VERSION = 1  # of the file layout below and of what is written into it
+VERSION = 2  # of the file layout below and of what is written into it
 log = logging.getLogger(__name__)
 
 

@@ -55,6 +55,7 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         for color in classes.values():
             rgb(color)
+        reader.check(classes)
         _at_least("batch_size", batch_size, 1)
         _at_least("num_workers", num_workers, 0)
         if len(classes) < 2:
