@@ -61,6 +61,15 @@ def test_transforms_that_spoil_are_named(transform: A.BasicTransform, said: str)
     assert line.startswith(said) and "\n" not in line
 
 
+def test_a_large_image_is_tried_by_its_corner_and_judged_as_a_whole() -> None:
+    large = np.zeros((2048, 2050, 3), np.uint8)
+    assert faults([A.HorizontalFlip()], large, one_size=True) == []
+    assert faults([A.CenterCrop(2000, 2000, fill_mask=VOID)], large, one_size=True) == []
+    (said,) = faults([A.Transpose()], large, one_size=True)
+    assert "(height x width 2048x2050, 2050x2048)" in said
+    assert faults([A.Transpose()], large[:, :2048], one_size=True) == []
+
+
 def test_sizes_may_differ_where_a_crop_or_single_images_follow(root: Path) -> None:
     turning = [A.RandomRotate90(p=0.5)]
     (said,) = problems(root, augment=turning)

@@ -11,6 +11,8 @@ from seglab.labels import VOID
 
 TRIES, TRIES_OF_ALL = 8, 32
 """Draws of each transform, and of all together where one of them changes the size."""
+LARGE = 512
+"""Pixels of the shorter side from which twice as many are tried by a part: else 5000 x 5000 take 15 seconds."""
 ONE, OTHER = 40, 200
 """Values of the two trial labels; where one holds ONE the other holds OTHER, so that mixing or repainting shows."""
 
@@ -32,8 +34,23 @@ class Sample:
 def faults(transforms: Sequence[A.BasicTransform | A.BaseCompose], image: np.ndarray, one_size: bool) -> list[str]:
     """One line for the first transform that spoils images or labels, or gives several sizes where `one_size` is asked.
 
-    It works on copies with a random state of their own, so that no draw of a training is another.
+    It works on copies with a random state of their own, so that no draw of a training is another. A large image is
+    tried by its corner; a fault there must also be one of the whole image.
     """
+    corner = _corner(image)
+    found = _faults(transforms, corner, one_size)
+    return found if corner.shape == image.shape else found and _faults(transforms, image, one_size)
+
+
+def _corner(image: np.ndarray) -> np.ndarray:
+    """A part of a large image, square only where the whole is."""
+    h, w = image.shape[:2]
+    part = max(1, min(h, w) // LARGE)
+    height, width = h // part, w // part
+    return image[:height, : width + (height == width and h != w)]
+
+
+def _faults(transforms: Sequence[A.BasicTransform | A.BaseCompose], image: np.ndarray, one_size: bool) -> list[str]:
     label = np.where(np.random.default_rng(0).random(image.shape[:2]) < 0.5, ONE, OTHER).astype(np.uint8)
     sample = Sample(image, label, (ONE + OTHER - label).astype(np.uint8))
     resizing: list[str] = []
@@ -89,7 +106,7 @@ def _draws(transforms: Sequence, sample: Sample, count: int, name: str) -> list[
 
 
 def _spoilt(out: dict) -> str | None:
-    """What is wrong with a transformed sample; None if nothing is."""
+    """The fault of a transformed sample; None if it has none."""
     image, label, opposite = out["image"], out["mask"], out["opposite"]
     kinds = [part.dtype if isinstance(part, np.ndarray) else f"a {type(part).__name__}" for part in (image, label)]
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
