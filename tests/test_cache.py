@@ -107,7 +107,7 @@ def test_a_disk_without_room_is_one_line_with_path_need_and_rest(root: Path, mon
         with pytest.raises(CacheFull) as e:
             make(root, size=size).setup()
         said = str(e.value)
-        words = f"decoded data need {need / 1e9:.3f} GB (4 bytes a pixel), 0.000 GB are free"
+        words = f"decoded data need {need / 1e6:.2f} MB (4 bytes a pixel), 0.02 MB are free"
         assert said.startswith(f"{root.parent / 'cache'}: {words}")
         assert "data.cache_dir" in said and "\n" not in said
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 19_200))
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_meanwhile_says_the_same(root: Path, monkeypatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache, "_write", full)
-    with pytest.raises(CacheFull, match=r"decoded data need 0.000 GB \(4 bytes a pixel\), .* GB are free"):
+    with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* MB are free"):
         make(root).setup()
     assert not list((root.parent / "cache").glob("making-*"))
 

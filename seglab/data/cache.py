@@ -1,4 +1,4 @@
-"""Every file is decoded once: all pixels of a data set in one memory-mapped file, named by their content."""
+"""All pixels of a data set, decoded once into one memory-mapped file that is named by their content."""
 
 import errno
 import hashlib
@@ -62,7 +62,7 @@ class CacheFull(ValueError):
     def __init__(self, cache_dir: Path, needed: int):
         free = shutil.disk_usage(cache_dir).free
         super().__init__(
-            f"{cache_dir}: decoded data need {needed / 1e9:.3f} GB (4 bytes a pixel), {free / 1e9:.3f} GB are free; "
+            f"{cache_dir}: decoded data need {needed / 1e6:,.2f} MB (4 bytes a pixel), {free / 1e6:,.2f} MB are free; "
             "accepted is another data.cache_dir (or SEGLAB_CACHE), or a smaller data.size"
         )
 
@@ -133,7 +133,7 @@ def open_cache(
 
 
 def _pixels(pairs: Sequence[Pair], size: tuple[int, int] | None) -> int:
-    """How many pixels all images have after resizing; the headers say it before anything is decoded."""
+    """Number of pixels of all images after resizing; the headers say it before anything is decoded."""
     if size:
         return len(pairs) * size[0] * size[1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
