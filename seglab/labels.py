@@ -98,7 +98,7 @@ def valid_pixels(target: Tensor) -> Tensor:
 
 
 def occurrences(numbers: Tensor, count: int) -> Tensor:
-    """How often each of 0..count-1 is in the whole numbers `[N]`, all of them below `count`: `int64 [count]`."""
+    """Counts `int64 [count]` of each of 0..count-1 in the whole numbers `[N]`, all of them below `count`."""
     if numbers.device.type == "cpu":
         return torch.bincount(numbers, minlength=count)
     # bincount would wait for the device to say how many counts there are

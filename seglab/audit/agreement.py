@@ -1,4 +1,4 @@
-"""How far two labellings of the same ground agree: what no map can be expected to beat."""
+"""Agreement of two labellings of the same ground: a score that no map can be expected to beat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +30,8 @@ def confusions(
 
 def agreement(cm: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """`pixels`, `agreement` (share of equal pixels), `iou` of each class (null where neither has it), `miou`."""
-    same, union = np.diag(cm), cm.sum(0) + cm.sum(1) - np.diag(cm)
+    same = np.diag(cm)
+    union = cm.sum(0) + cm.sum(1) - same
     iou = [float(s / u) if u else None for s, u in zip(same, union, strict=True)]
     present = [v for v in iou if v is not None]
     return {
@@ -44,7 +45,7 @@ def agreement(cm: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
 def ceiling(
     found: Sequence[Overlap], cms: Sequence[np.ndarray], names: Sequence[str], classes: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What ceiling.json holds: agreement over all copies of ground that were labelled twice, by place, and by pair.
+    """Content of ceiling.json: agreement over all copies of ground that were labelled twice, by place, and by pair.
 
     Two pictures of one place may differ in truth, and labels that agree in every pixel are one labelling, cut or
     copied: neither counts, and `counted` of their pair is false.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was found; `faults` is what train.py would refuse."""
+    """All that was found; `faults` are what train.py would refuse."""
 
     root: Path
     classes: Mapping[str, str]
@@ -80,7 +80,7 @@ def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
 
 
 def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:
-    """What training says to sizes, labels and transforms of files that can all be read."""
+    """Problems that training has with sizes, labels and transforms of files that can be read."""
     train = [i for i, record in enumerate(records) if record.side == TRAIN]
     out = data.size_problems({size for i in train if (size := records[i].size)})
     if any(record.faults for record in records) or not train:

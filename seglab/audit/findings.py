@@ -28,7 +28,7 @@ class Finding:
 
 
 def crosses(records: Sequence[Record], a: int, b: int) -> bool:
-    """Whether one image trains and the other validates."""
+    """True if one image trains and the other validates."""
     return {records[a].side, records[b].side} == {TRAIN, VAL}
 
 
@@ -133,7 +133,9 @@ def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]
     if unlabelled:
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
         known = f" ({share:.1%})" if share >= 0.001 else ""
-        out.append(Finding("care", f"{unlabelled:,} pixels{known} have no label: they neither train nor count."))
+        out.append(
+            Finding("care", f"{plural(unlabelled, 'pixel')}{known} without a label: they neither train nor count.")
+        )
     return [finding for finding in out if finding]
 
 
@@ -141,7 +143,8 @@ def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
     if not overall.max() > DWARFS:
         return None
     first, second = np.argsort(-overall, kind="stable")[:2]
-    share, constant = overall[first], overall[first] / (overall > 0).sum()
+    share = overall[first]
+    constant = share / (overall > 0).sum()
     ratio = f", {share / overall[second]:.1f} times as much as {quoted(classes[second])}" if overall[second] else ""
     return Finding(
         "care",
@@ -155,7 +158,8 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
     def example(pairs: Sequence[Duplicate | Overlap]) -> str:
         return f"{records[pairs[0].a].pair.name} and {records[pairs[0].b].pair.name}{_more(pairs)}."
 
-    out, whole = [], {(d.a, d.b) for d in duplicates}
+    out = []
+    whole = {(d.a, d.b) for d in duplicates}
     if duplicates:
         exact = sum(d.identical for d in duplicates)
         text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
@@ -169,7 +173,7 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
 
 
 def _contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
-    """What a run says to the labels, in the order of its issues."""
+    """Labels that a run contradicts, in the order of its issues."""
     out = []
     wrong = [records[i.index].pair.name for i in issues if i.disagreeing > MOSTLY]
     if wrong:
@@ -195,6 +199,6 @@ def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
             "care",
             f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
             f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst)} only {low:.2f}). "
-            "A map that scores much higher against one of them has learnt its habits, not the ground.",
+            "A map that scores much higher against one of them is overfitted to it.",
         )
     ]

@@ -37,7 +37,7 @@ def gallery(audit: Audit, width: int = 300) -> list[dict[str, Any]]:
 
 
 def twice(audit: Audit, width: int = 260) -> list[dict[str, Any]]:
-    """What up to PAIRS overlaps share, in both images and labels; those across the split and the largest first."""
+    """Images and labels of what up to PAIRS overlaps share; those across the split and the largest first."""
     order = sorted(
         range(len(audit.overlaps)),
         key=lambda k: (not crosses(audit.records, audit.overlaps[k].a, audit.overlaps[k].b), -audit.overlaps[k].pixels),

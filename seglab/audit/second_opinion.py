@@ -1,4 +1,4 @@
-"""What a finished run says to the labels of a data set."""
+"""A finished run's opinion on the labels of a data set."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

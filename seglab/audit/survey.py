@@ -61,7 +61,7 @@ class Source:
         self.classes = classes
 
     def load(self, i: int) -> Sample:
-        """What can be read of a pair; where training would refuse it, `faults` say why."""
+        """All that can be read of a pair; where training would refuse it, `faults` say why."""
         pair = self.pairs[i]
         faults: list[str] = []
         wrong: dict[str, int] = {}

@@ -67,11 +67,11 @@ class FolderReader:
         return read_image(pair.image)
 
     def label(self, pair: Pair, classes: Mapping[str, str]) -> np.ndarray:
-        """What the label's file holds, ids or colours. Raises ValueError that names the file and the reason."""
+        """Ids or colours of the label's file. Raises ValueError that names the file and the reason."""
         return read_label(pair.label, colors=bool(self.palette), num_classes=len(classes))
 
     def mask(self, pair: Pair, label: np.ndarray, classes: Mapping[str, str]) -> np.ndarray:
-        """The index map `uint8 [H,W]` of what the label's file holds. Raises ValueError that names file and reason."""
+        """The index map `uint8 [H,W]` of those ids or colours. Raises ValueError that names file and reason."""
         try:
             if self.palette:
                 return index_map_from_colors(label, self.palette, classes)

@@ -15,7 +15,10 @@ class Tiles(Dataset):
     """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
 
     def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
-        self.cache, self.indices, self.augmentation, self.seed = cache, indices, augmentation, seed
+        self.cache = cache
+        self.indices = indices
+        self.augmentation = augmentation
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -41,8 +44,12 @@ class EpochOrder(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):
-        self.total, self.seed, self.start, self.epoch = length, seed, start, start[0]
-        self.rank, self.world = rank, world
+        self.total = length
+        self.seed = seed
+        self.start = start
+        self.epoch = start[0]
+        self.rank = rank
+        self.world = world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""

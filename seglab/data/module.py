@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.folder import FolderReader, Pair
+from seglab.data.listing import composed
 from seglab.data.loaders import EpochOrder, Tiles
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
@@ -73,7 +74,8 @@ class SegmentationData(pl.LightningDataModule):
         self.seed = seed
         self.score_train = score_train
         self._start = (0, 0)
-        self._split = (val_scenes, val_fraction, fold, folds, split_seed)
+        scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
+        self._split = (scenes, val_fraction, fold, folds, split_seed)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:
@@ -83,7 +85,7 @@ class SegmentationData(pl.LightningDataModule):
 
     @property
     def pairs(self) -> list[Pair]:
-        """What the reader finds."""
+        """All pairs that the reader finds."""
         return self._listing[0]
 
     @cached_property
@@ -165,7 +167,7 @@ class SegmentationData(pl.LightningDataModule):
         self._start = (epoch, batches * self.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Whole validation images in order; with `score_train` then the training images in the same way.
+        """Loader of the whole validation images in order; with `score_train` a second one of the training images.
 
         Of several processes each takes its share, every image once. Raises DataError for more processes than images.
         """

@@ -12,7 +12,7 @@ CONSEQUENCES = {
     TRAIN: (" among the training images", "it cannot be learnt from this split"),
     VAL: (" among the validation images", "its IoU cannot be measured on this split"),
 }
-"""Where a class is absent, by side of the split (None: everywhere), and what follows."""
+"""Side of the split that lacks a class (None: both), in words, and what follows."""
 
 
 def absent_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[str]:

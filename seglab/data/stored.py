@@ -81,7 +81,8 @@ def _directories(file: BinaryIO) -> Iterator[ImageFileDirectory_v2]:
     head = file.read(8)
     if 43 in head[2:4]:  # BigTIFF
         head += file.read(8)
-    page, seen = ImageFileDirectory_v2(head), set()
+    page = ImageFileDirectory_v2(head)
+    seen = set()
     while page.next and page.next not in seen:
         seen.add(page.next)
         file.seek(page.next)

@@ -20,7 +20,8 @@ class Augmentation:
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], crop: tuple[int, int] | None):
         for t in _leaves(transforms):
             _check_keeps_labels(t)
-        self._transforms, self._crop = list(transforms), crop
+        self._transforms = list(transforms)
+        self._crop = crop
         steps = list(transforms)
         if crop:
             steps.append(A.RandomCrop(*crop, pad_if_needed=True, fill=0, fill_mask=VOID))
