@@ -34,6 +34,8 @@ def folder(tmp_path: Path) -> Path:
         ("rgb", RGB, {}),
         ("rgb compressed", RGB, {"compressed": True}),
         ("rgb in planes", RGB, {"planes": True}),
+        ("rgb in compressed planes", RGB, {"planes": True, "compressed": True}),
+        ("alpha in compressed planes", np.dstack([RGB, HALF]), {"extra": [2], "planes": True, "compressed": True}),
         ("big-endian", RGB, {"big": True}),
         ("alpha", np.dstack([RGB, HALF]), {"extra": [2]}),
         ("grey and alpha", np.dstack([GREY, HALF]), {"extra": [2]}),
@@ -149,6 +151,11 @@ def test_label_values_of_every_type(tmp_path: Path, kind: str, big: bool, compre
         values[0, 0] = -1
     write_tiff(tmp_path / "1.tif", values, big=big, compressed=compressed)
     assert (read_label(tmp_path / "1.tif") == values).all()
+
+
+def test_labels_of_three_bands_in_planes(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "1.tif", in_three(IDS), planes=True, compressed=True)
+    assert (read_label(tmp_path / "1.tif") == in_three(IDS)).all()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])

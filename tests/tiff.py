@@ -11,14 +11,18 @@ FORMATS = {"u": 1, "i": 2, "f": 3, "c": 6}
 
 
 def write_tiff(path: Path, *pages: np.ndarray, big: bool = False, subfiles: Sequence[int] = (), **how) -> None:
-    """Pages `[H,W]` or `[H,W,N]`, each in one strip; `how` as in `_tags`."""
+    """Pages `[H,W]` or `[H,W,N]`, each in one strip, or one for each of its `planes`; `how` as in `_tags`."""
     order = ">" if big else "<"
     out = bytearray((b"MM\0*" if big else b"II*\0") + bytes(4))
     link = 4
     for k, array in enumerate(pages):
-        raw = _strip(array.astype(array.dtype.newbyteorder(order)), **how)
-        tags = _tags(array, len(out), len(raw), **how) | ({254: [subfiles[k]]} if subfiles else {})
-        out += raw + bytes(len(raw) % 2)
+        strips = _strips(array.astype(array.dtype.newbyteorder(order)), **how)
+        starts = []
+        for strip in strips:
+            starts.append(len(out))
+            out += strip + bytes(len(strip) % 2)
+        tags = _tags(array, **how) | {273: starts, 279: [len(strip) for strip in strips]}
+        tags |= {254: [subfiles[k]]} if subfiles else {}
         entries = b""
         for tag, values in sorted(tags.items()):
             data = struct.pack(f"{order}{len(values)}I", *values)
@@ -33,18 +37,18 @@ def write_tiff(path: Path, *pages: np.ndarray, big: bool = False, subfiles: Sequ
     path.write_bytes(bytes(out))
 
 
-def _strip(array: np.ndarray, bits: int = 8, compressed: bool = False, planes: bool = False, **_: object) -> bytes:
+def _strips(
+    array: np.ndarray, bits: int = 8, compressed: bool = False, planes: bool = False, **_: object
+) -> list[bytes]:
     if bits < 8:
         each = np.unpackbits(array.astype(np.uint8)[..., None], axis=-1)[..., -bits:]
-        return np.packbits(each.reshape(len(array), -1), axis=1).tobytes()
-    raw = (np.moveaxis(array, -1, 0) if planes else array).tobytes()
-    return zlib.compress(raw) if compressed else raw
+        return [np.packbits(each.reshape(len(array), -1), axis=1).tobytes()]
+    parts = [part.tobytes() for part in (np.moveaxis(array, -1, 0) if planes else [array])]
+    return [zlib.compress(part) for part in parts] if compressed else parts
 
 
 def _tags(
     array: np.ndarray,
-    start: int,
-    length: int,
     bits: int | None = None,
     photometric: int | None = None,
     extra: Sequence[int] = (),
@@ -55,11 +59,10 @@ def _tags(
     h, w, bands = (*array.shape, 1)[:3]
     color = photometric if photometric is not None else (2 if bands >= 3 else 1)
     tags = {256: [w], 257: [h], 258: [bits or 8 * array.itemsize] * bands, 259: [8 if compressed else 1]}
-    tags |= {262: [color], 273: [start], 277: [bands], 278: [h], 279: [length]}
+    tags |= {262: [color], 277: [bands], 278: [h]}
     tags[339] = [FORMATS[array.dtype.kind]] * bands
     if planes:
-        each = length // bands
-        tags |= {273: [start + k * each for k in range(bands)], 279: [each] * bands, 284: [2]}
+        tags[284] = [2]
     if extra:
         tags[338] = list(extra)
     if orientation:
