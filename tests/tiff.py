@@ -1,4 +1,4 @@
-"""Writes TIFF files that Pillow does not write: any type, bands, alpha, orientation, pages and byte order."""
+"""Small pictures, and TIFF files that Pillow does not write: any type, bands, alpha, orientation, pages, byte order."""
 
 import struct
 import zlib
@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+COLORS = RNG.integers(0, 256, (6, 8, 5)).astype(np.uint8)
+RGB, GREY = COLORS[..., :3], COLORS[..., 0]
+IDS = RNG.integers(0, 4, (6, 8)).astype(np.uint8)
+HALF = np.tile(np.array([0, 255], np.uint8), (6, 4))
 
 FORMATS = {"u": 1, "i": 2, "f": 3, "c": 6}
 
@@ -68,3 +75,13 @@ def _tags(
     if orientation:
         tags[274] = [orientation]
     return tags
+
+
+def in_three(grey: np.ndarray) -> np.ndarray:
+    return np.stack([grey] * 3, -1)
+
+
+def palette_picture(indices: np.ndarray, colors: list[tuple[int, int, int]]) -> Image.Image:
+    picture = Image.fromarray(indices)
+    picture.putpalette([v for color in colors for v in color])
+    return picture
