@@ -1,5 +1,6 @@
 """The classes of a label: names, colours and VOID, and the ways between label image, index map and one-hot."""
 
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,19 +28,22 @@ def rgb(color: str) -> tuple[int, int, int]:
 def index_map(label: np.ndarray, num_classes: int) -> np.ndarray:
     """The class index map `uint8 [H,W]` of a label of class ids, `[H,W]` or three equal channels `[H,W,3]`.
 
-    Raises LabelError for channels that differ and for values outside 0..num_classes-1 and VOID.
+    Raises LabelError for channels that differ and for values other than 0..num_classes-1 and VOID, whole as integers or
+    as floats.
     """
     if label.ndim == 3:
         if not (label == label[..., :1]).all():
             raise LabelError(
-                "the label's channels differ, so it holds colours: data.palette must say which class each is"
+                "the label's channels differ, so it holds colours: data.reader.palette must say which class each is, "
+                'for example {"#3c1098": building, ...}'
             )
         label = label[..., 0]
     values = np.unique(label)
-    wrong = values[(values < 0) | (values >= num_classes) & (values != VOID)]
+    wrong = values[~np.isin(values, [*range(num_classes), VOID])]  # fractions and NaN are in no list
     if wrong.size:
         shown = ", ".join(map(str, wrong[:10])) + (", …" if wrong.size > 10 else "")
-        raise LabelError(f"label values {shown}: accepted are 0..{num_classes - 1} and {VOID} (void)")
+        hint = f"; write {VOID} where there is no label" if (wrong != wrong).any() else ""
+        raise LabelError(f"label values {shown}: accepted are 0..{num_classes - 1} and {VOID} (void){hint}")
     return label.astype(np.uint8)
 
 
@@ -58,6 +62,23 @@ def index_map_from_colors(label: np.ndarray, palette: Mapping[str, str], classes
         shown = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
         raise LabelError(f"label colours {shown}: accepted are {', '.join(palette)}")
     return np.array([known[c] for c in colors.tolist()], np.uint8)[inverse.reshape(packed.shape)]
+
+
+def check_palette(palette: Mapping[str, str], classes: Mapping[str, str]) -> None:
+    """Raises LabelError unless a palette gives each `#rrggbb` once, with the name of a class or `void`."""
+    if not palette:
+        raise LabelError('data.reader.palette is empty: accepted is null, or {"#rrggbb": class name, ...}')
+    accepted = f"accepted are {', '.join(classes)} and void"
+    if "void" in classes:
+        raise LabelError("a class called void beside a palette, where void means no class: accepted is another name")
+    seen: dict[tuple[int, int, int], str] = {}
+    for color, name in palette.items():
+        if name not in (*classes, "void"):
+            close = difflib.get_close_matches(str(name), [*classes, "void"], 1, 0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise LabelError(f"data.reader.palette gives {color} to {name!r}, which is no class; {hint}{accepted}")
+        if seen.setdefault(rgb(color), name) != name:
+            raise LabelError(f"data.reader.palette gives {color} to {seen[rgb(color)]} and to {name}: accepted is one")
 
 
 def color_image(mask: np.ndarray, classes: Mapping[str, str]) -> np.ndarray:

@@ -26,7 +26,7 @@ SIZE = 64
 
 
 def probability(truth: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """What a good but unsure network says of a true map: right on all but its noise."""
+    """Probabilities of a good but unsure network for a true map: right on all but its noise."""
     logits = 3 * np.eye(4, dtype=np.float32)[truth].transpose(2, 0, 1)
     logits += np.random.default_rng(seed).normal(0, noise, logits.shape).astype(np.float32)
     return torch.from_numpy(logits).softmax(0).numpy()

@@ -1,13 +1,16 @@
 """Every file is decoded once, read anew when it changes, and never half."""
 
+import errno
 import multiprocessing
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seglab.data import FolderReader
-from seglab.data.cache import PixelCache, content_hash, open_cache
+from seglab.data import DataError, FolderReader, cache
+from seglab.data.cache import CacheFull, PixelCache, content_hash, open_cache
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
 
@@ -74,3 +77,61 @@ def test_a_cache_that_is_too_short_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "pixels.bin").write_bytes(b"12")
     with pytest.raises(OSError, match="2 bytes, expected 16"):
         PixelCache(tmp_path)
+
+
+class Darker(FolderReader):
+    """A reader whose pixels depend on a setting of its own."""
+
+    def __init__(self, by: int = 0):
+        super().__init__()
+        self.by = by
+
+    def load(self, pair, classes):
+        image, mask = super().load(pair, classes)
+        return image // 2**self.by, mask
+
+
+def test_readers_that_differ_in_anything_share_no_cache(root: Path) -> None:
+    images = [make(root, reader=reader).cache[0][0].copy() for reader in (FolderReader(), Darker(1), Darker(2))]
+    assert (images[1] == images[0] // 2).all() and (images[2] == images[0] // 4).all()
+    assert len(list((root.parent / "cache").glob("*/pixels.bin"))) == 3
+    make(root, reader=Darker(1)).setup()
+    assert len(list((root.parent / "cache").glob("*/pixels.bin"))) == 3
+    assert FolderReader({"#000000": "ground"}).key != FolderReader().key
+
+
+def test_a_disk_without_room_is_one_line_with_path_need_and_rest(root: Path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 19_199))
+    for size, need in ((None, 10 * 20 * 24 * 4), ([100, 50], 10 * 100 * 50 * 4)):
+        with pytest.raises(CacheFull) as e:
+            make(root, size=size).setup()
+        said = str(e.value)
+        words = f"decoded data need {need / 1e6:.2f} MB (4 bytes a pixel), 0.02 MB are free"
+        assert said.startswith(f"{root.parent / 'cache'}: {words}")
+        assert "data.cache_dir" in said and "\n" not in said
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 19_200))
+    make(root).setup()
+    assert not list((root.parent / "cache").glob("making-*"))
+
+
+def test_a_disk_that_fills_up_meanwhile_says_the_same(root: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "_write", full)
+    with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* MB are free"):
+        make(root).setup()
+    assert not list((root.parent / "cache").glob("making-*"))
+
+
+def test_files_that_cannot_be_read_are_named(root: Path) -> None:
+    pairs, _ = FolderReader().pairs(root)
+    pairs[0].image.unlink()
+    pairs[1].label.unlink()
+    with pytest.raises(DataError) as e:
+        content_hash(pairs)
+    assert e.value.problems == [
+        "data/1.png: not readable (No such file or directory)",
+        "label/2.png: not readable (No such file or directory)",
+    ]

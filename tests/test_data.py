@@ -190,6 +190,13 @@ def test_augmentation_that_would_invent_labels_is_refused(root: Path, transform,
         ({"val_fraction": 1.5}, "^val_fraction=1.5: accepted is a share between 0 and 1"),
         ({"classes": {"one": "#000000"}}, "at least 2"),
         ({"classes": {"a": "red", "b": "#000000"}}, "expected #rrggbb"),
+        ({"classes": {str(i): "#000000" for i in range(256)}}, "at most 255"),
+        ({"classes": {0: "#000000", 1: "#ffffff"}}, 'class name 0: YAML reads it as a number; accepted is .*: "0"$'),
+        ({"classes": {1.5: "#000000", 1: "#ffffff"}}, 'in quotes: "1.5"$'),
+        ({"classes": {"a": "#000000", True: "#ffffff"}}, 'class name True: YAML reads .* true or false; .*: "yes"$'),
+        ({"classes": {"a": "#000000", False: "#ffffff"}}, '"no"$'),
+        ({"classes": {"a": "#000000", " ": "#ffffff"}}, "accepted is a name that can be read"),
+        ({"reader": FolderReader({"#010101": "wader"})}, "'wader', which is no class; did you mean water?"),
     ],
 )
 def test_wrong_settings_say_what_is_accepted(root: Path, setting: dict, message: str) -> None:

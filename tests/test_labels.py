@@ -7,6 +7,7 @@ import torch
 from seglab.labels import (
     VOID,
     LabelError,
+    check_palette,
     color_image,
     index_map,
     index_map_from_colors,
@@ -31,8 +32,54 @@ def test_a_value_that_is_no_class_is_named(wrong: int) -> None:
         index_map(np.array([[0, wrong]], np.int32), 3)
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?"])
+def test_whole_numbers_of_any_type_are_ids(kind: str) -> None:
+    ids = np.array([[0, 1, 1]]).astype(kind)
+    assert index_map(ids, 3).tolist() == [[0, 1, 1]] and index_map(ids, 3).dtype == np.uint8
+    if kind not in ("i1", "?"):
+        assert index_map(np.array([[0, 2, VOID]]).astype(kind), 3).tolist() == [[0, 2, VOID]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.5], "label values 0.5: accepted are 0..2 and 255 (void)"),
+        ([2.0000001], "label values 2.0000001: accepted"),
+        ([np.nan, 0], "label values nan: accepted are 0..2 and 255 (void); write 255 where there is no label"),
+        ([np.inf, -np.inf], "label values -inf, inf: accepted"),
+        ([-1.0, 256.0], "label values -1.0, 256.0: accepted"),
+        ([*range(20)], "label values 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …: accepted"),
+    ],
+)
+def test_values_that_are_no_class_are_named_whatever_their_type(values: list, said: str) -> None:
+    with pytest.raises(LabelError) as e:
+        index_map(np.array([values]), 3)
+    assert str(e.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("palette", "said"),
+    [
+        (
+            {"#010101": "rof"},
+            "gives #010101 to 'rof', which is no class; did you mean roof? accepted are ground, roof,",
+        ),
+        ({"#010101": "x"}, "which is no class; accepted are ground, roof, tree and void"),
+        ({"#FF0000": "roof", "#ff0000": "tree"}, "gives #ff0000 to roof and to tree: accepted is one"),
+        ({}, "is empty: accepted is null"),
+    ],
+)
+def test_palettes_that_do_not_fit_the_classes(palette: dict, said: str) -> None:
+    with pytest.raises(LabelError, match=r"data\.reader\.palette") as e:
+        check_palette(palette, CLASSES)
+    assert said in str(e.value) and "\n" not in str(e.value)
+    check_palette({"#ff0000": "roof", "#FF0000": "roof", "#000000": "void"}, CLASSES)
+    with pytest.raises(LabelError, match="a class called void beside a palette"):
+        check_palette({"#ff0000": "void"}, {"void": "#000000", "roof": "#ffffff"})
+
+
 def test_colours_need_a_palette() -> None:
-    with pytest.raises(LabelError, match="palette"):
+    with pytest.raises(LabelError, match=r"data\.reader\.palette"):
         index_map(np.array([[[1, 2, 3]]], np.uint8), 3)
 
 

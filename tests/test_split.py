@@ -1,4 +1,4 @@
-"""Who validates: no scene on both sides, every fold once, and clear errors."""
+"""The split: no scene on both sides, every fold once, and clear errors."""
 
 import pytest
 

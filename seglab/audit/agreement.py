@@ -1,4 +1,4 @@
-"""How far two labellings of the same ground agree: what no map can be expected to beat."""
+"""Agreement of two labellings of the same ground: a score that no map can be expected to beat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def agreement(cm: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
 def ceiling(
     found: Sequence[Overlap], cms: Sequence[np.ndarray], names: Sequence[str], classes: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What ceiling.json holds: agreement over all copies of ground that were labelled twice, by place, and by pair.
+    """Content of ceiling.json: agreement over all copies of ground that were labelled twice, by place, and by pair.
 
     Two pictures of one place may differ in truth, and labels that agree in every pixel are one labelling, cut or
     copied: neither counts, and `counted` of their pair is false.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.agreement import ceiling, confusions
-from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, findings
+from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
 from seglab.audit.fingerprint import Duplicate, near_duplicates
 from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
@@ -18,15 +18,15 @@ from seglab.audit.second_opinion import SecondOpinion, second_opinion
 from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
-from seglab.data import SegmentationData
-from seglab.data.folder import DataError
+from seglab.data import DataError, SegmentationData
+from seglab.data.cache import resized
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was found; `faults` is what train.py would refuse."""
+    """All that was found; `faults` are what train.py would refuse."""
 
     root: Path
     classes: Mapping[str, str]
@@ -58,10 +58,10 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
     source = Source(pairs, data.reader, data.classes)
     opinion = second_opinion(run, checkpoint, data, source) if run else None  # first, since it may refuse
     records = survey(source, sides)
-    faults += [fault for record in records for fault in record.faults] + _sizes(data, records)
+    faults += [fault for record in records for fault in record.faults] + _unfit(data, source, records)
     duplicates = near_duplicates([record.fingerprint for record in records])
     found = _overlaps(source, records, duplicates)
-    cms = confusions(found, lru_cache(8)(lambda i: source.load(i)[1]), len(data.classes))
+    cms = confusions(found, lru_cache(8)(lambda i: source.load(i).mask), len(data.classes))
     top = ceiling(found, cms, [pair.name for pair in pairs], data.classes)
     issues = opinion.issues if opinion else ()
     said = findings(records, list(data.classes), faults, duplicates, found, top, issues)
@@ -79,12 +79,19 @@ def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
     return [sides.get(i, UNKNOWN) for i in range(count)]
 
 
-def _sizes(data: SegmentationData, records: Sequence[Record]) -> list[str]:
-    """What training says to images that no batch can hold together."""
-    sizes = {r.size for r in records if r.size and r.side == TRAIN}
-    if data.size or data.crop or data.batch_size == 1 or len(sizes) < 2:
-        return []
-    return [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
+def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:
+    """Problems that training has with sizes, labels and transforms of files that can be read."""
+    train = [i for i, record in enumerate(records) if record.side == TRAIN]
+    out = data.size_problems({size for i in train if (size := records[i].size)})
+    if any(record.faults for record in records) or not train:
+        return out
+    counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}
+    out += data.label_problems(counts, sum(record.void for record in records))
+    sample = source.load(train[0])
+    if not out and sample.image is not None and sample.mask is not None:
+        image, _ = resized(sample.image, sample.mask, data.size)
+        out += data.augmentation.faults(image, data.batch_size)
+    return out
 
 
 def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Duplicate]) -> list[Overlap]:
@@ -93,5 +100,5 @@ def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Du
         if records[d.a].size == records[d.b].size:
             proposed[d.a, d.b] = Candidate(d.a, d.b, (0, 0), 0)
     scale = next((record.features.scale for record in records if record.features), 1.0)
-    image = lru_cache(8)(lambda i: source.load(i)[0])
+    image = lru_cache(8)(lambda i: source.load(i).image)
     return overlaps([proposed[key] for key in sorted(proposed)], image, scale)

@@ -1,4 +1,4 @@
-"""What an audit found, in sentences."""
+"""Findings of an audit, in sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ from seglab.audit.fingerprint import Duplicate
 from seglab.audit.label_issues import Issue
 from seglab.audit.overlaps import SAME_GROUND, SAME_PIXELS, Overlap
 from seglab.audit.survey import Record
+from seglab.data.presence import TRAIN, VAL, absent_classes
+from seglab.data.problems import grouped
 
-TRAIN, VAL, UNKNOWN = "train", "val", "unknown"
+UNKNOWN = "unknown"
+"""Side of an image that the split gives to neither TRAIN nor VAL."""
 MOSTLY = DWARFS = 0.5
 """A class with more than this share is said to dwarf the rest."""
 
@@ -25,15 +28,20 @@ class Finding:
 
 
 def crosses(records: Sequence[Record], a: int, b: int) -> bool:
-    """Whether one image trains and the other validates."""
+    """True if one image trains and the other validates."""
     return {records[a].side, records[b].side} == {TRAIN, VAL}
 
 
 def class_shares(records: Sequence[Record], num_classes: int, side: str | None = None) -> np.ndarray:
     """Share of each class `[K]` over all labelled pixels of a side, or of all; nan where there are none."""
-    counts = [r.counts for r in records if r.counts is not None and side in (None, r.side)]
-    total = np.sum(counts, 0, dtype=np.int64) if counts else np.zeros(num_classes, np.int64)
+    total = side_counts(records, num_classes, side)
     return total / total.sum() if total.sum() else np.full(num_classes, np.nan)
+
+
+def side_counts(records: Sequence[Record], num_classes: int, side: str | None = None) -> np.ndarray:
+    """Pixels of each class `int64 [K]` in the usable labels of a side, or of all."""
+    counts = [r.counts for r in records if r.counts is not None and side in (None, r.side)]
+    return np.array(counts, np.int64).reshape(-1, num_classes).sum(0)
 
 
 def leaked_share(records: Sequence[Record], found: Sequence[Overlap]) -> float:
@@ -59,7 +67,7 @@ def findings(
     issues: Sequence[Issue] = (),
 ) -> list[Finding]:
     """Everything worth saying, the worst first."""
-    out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes)]
+    out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes), *_turned(records)]
     out += _copies(records, duplicates, found) + _ceiling(ceiling) + _contradictions(records, issues)
     order = {"bad": 0, "care": 1, "good": 2}
     return sorted(out, key=lambda f: order[f.level])
@@ -70,7 +78,16 @@ def _faults(faults: Sequence[str]) -> list[Finding]:
         text = "Every file can be read, every image has its label, and every label holds only classes."
         return [Finding("good", text)]
     count = plural(len(faults), "fault")
-    return [Finding("bad", f"{count} that train.py refuses with these settings: {faults[0]}{_more(faults)}")]
+    lines = grouped(faults)
+    return [Finding("bad", f"{count} that train.py refuses with these settings: {lines[0]}{_more(lines)}")]
+
+
+def _turned(records: Sequence[Record]) -> list[Finding]:
+    names = [r.pair.name for r in records if r.orientation in range(2, 9)]
+    if not names:
+        return []
+    text = f"{plural(len(names), 'image')} turned upright, as the EXIF orientation says"
+    return [Finding("care", f"{text}: {_some(names)}. Their labels must fit what a viewer shows.")]
 
 
 def _more(items: Sequence[Any]) -> str:
@@ -109,37 +126,25 @@ def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Se
 
 def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
     overall = class_shares(records, len(classes))
-    out = [_missing(records, classes, side, overall) for side in (None, TRAIN, VAL)]
+    counts = {side: side_counts(records, len(classes), side) for side in (TRAIN, VAL, UNKNOWN)}
+    out: list[Finding | None] = [Finding("bad", sentence) for sentence in absent_classes(counts, classes)]
     out.append(_dwarfing(classes, overall))
     unlabelled = sum(r.void for r in records)
     if unlabelled:
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
         known = f" ({share:.1%})" if share >= 0.001 else ""
-        out.append(Finding("care", f"{unlabelled:,} pixels{known} have no label: they neither train nor count."))
+        out.append(
+            Finding("care", f"{plural(unlabelled, 'pixel')}{known} without a label: they neither train nor count.")
+        )
     return [finding for finding in out if finding]
-
-
-def _missing(
-    records: Sequence[Record], classes: Sequence[str], side: str | None, overall: np.ndarray
-) -> Finding | None:
-    """Classes that a side lacks; those that all images lack are said once, for all."""
-    share = class_shares(records, len(classes), side)
-    lacking = [c for c, s, every in zip(classes, share, overall, strict=True) if s == 0 and (side is None or every > 0)]
-    if not lacking:
-        return None
-    where, so = {
-        None: ("", "a network cannot learn it from these labels"),
-        TRAIN: (" among the training images", "it cannot be learnt from this split"),
-        VAL: (" among the validation images", "its IoU cannot be measured on this split"),
-    }[side]
-    return Finding("bad", f"No pixel of {' or of '.join(map(quoted, lacking))}{where}: {so}.")
 
 
 def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
     if not overall.max() > DWARFS:
         return None
     first, second = np.argsort(-overall, kind="stable")[:2]
-    share, constant = overall[first], overall[first] / (overall > 0).sum()
+    share = overall[first]
+    constant = share / (overall > 0).sum()
     ratio = f", {share / overall[second]:.1f} times as much as {quoted(classes[second])}" if overall[second] else ""
     return Finding(
         "care",
@@ -153,7 +158,8 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
     def example(pairs: Sequence[Duplicate | Overlap]) -> str:
         return f"{records[pairs[0].a].pair.name} and {records[pairs[0].b].pair.name}{_more(pairs)}."
 
-    out, whole = [], {(d.a, d.b) for d in duplicates}
+    out = []
+    whole = {(d.a, d.b) for d in duplicates}
     if duplicates:
         exact = sum(d.identical for d in duplicates)
         text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
@@ -167,7 +173,7 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
 
 
 def _contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[Finding]:
-    """What a run says to the labels, in the order of its issues."""
+    """Labels that a run contradicts, in the order of its issues."""
     out = []
     wrong = [records[i.index].pair.name for i in issues if i.disagreeing > MOSTLY]
     if wrong:
@@ -193,6 +199,6 @@ def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
             "care",
             f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
             f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst)} only {low:.2f}). "
-            "A map that scores much higher against one of them has learnt its habits, not the ground.",
+            "A map that scores much higher against one of them is overfitted to it.",
         )
     ]

@@ -1,4 +1,4 @@
-"""What of a picture survives recompression and resizing: a perceptual hash; and which pictures share it."""
+"""A perceptual hash, which survives recompression and resizing, and the pictures that share it."""
 
 import hashlib
 from collections.abc import Sequence

@@ -26,16 +26,19 @@ def gallery(audit: Audit, width: int = 300) -> list[dict[str, Any]]:
     chosen = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(int)).tolist()
     out = []
     for i in chosen:
-        image, mask, *_ = audit.source.load(i)
-        if image is not None:
-            label = None if mask is None else picture(color_image(mask, audit.classes), width, lossless=True)
-            record = audit.records[i]
-            out.append({"record": record, "image": picture(image, width, quality=70), "label": label})
+        sample = audit.source.load(i)
+        if sample.image is None:
+            continue
+        label = None
+        if sample.mask is not None:
+            label = picture(color_image(sample.mask, audit.classes), width, lossless=True)
+        record = audit.records[i]
+        out.append({"record": record, "image": picture(sample.image, width, quality=70), "label": label})
     return out
 
 
 def twice(audit: Audit, width: int = 260) -> list[dict[str, Any]]:
-    """What up to PAIRS overlaps share, in both images and labels; those across the split and the largest first."""
+    """Images and labels of what up to PAIRS overlaps share; those across the split and the largest first."""
     order = sorted(
         range(len(audit.overlaps)),
         key=lambda k: (not crosses(audit.records, audit.overlaps[k].a, audit.overlaps[k].b), -audit.overlaps[k].pixels),
@@ -45,12 +48,14 @@ def twice(audit: Audit, width: int = 260) -> list[dict[str, Any]]:
 
 def _pair(audit: Audit, k: int, width: int) -> dict[str, Any]:
     o = audit.overlaps[k]
-    (image_a, mask_a, *_), (image_b, mask_b, *_) = audit.source.load(o.a), audit.source.load(o.b)
-    assert image_a is not None and image_b is not None
-    images = [picture(part, width, quality=70) for part in shared(image_a, image_b, o.dx, o.dy)]
-    labels, differ = [], None
-    if mask_a is not None and mask_b is not None:
-        parts = shared(mask_a, mask_b, o.dx, o.dy)
+    a = audit.source.load(o.a)
+    b = audit.source.load(o.b)
+    assert a.image is not None and b.image is not None
+    images = [picture(part, width, quality=70) for part in shared(a.image, b.image, o.dx, o.dy)]
+    labels: list[str] = []
+    differ = None
+    if a.mask is not None and b.mask is not None:
+        parts = shared(a.mask, b.mask, o.dx, o.dy)
         labels = [picture(color_image(part, audit.classes), width, lossless=True) for part in parts]
         differ = picture(error_image(np.where(parts[1] == VOID, VOID, parts[0]), parts[1]), width, lossless=True)
     facts = audit.ceiling["pairs"][k] | {"overlap": o, "leaks": crosses(audit.records, o.a, o.b)}
@@ -71,7 +76,7 @@ def contradicted(audit: Audit, width: int = 380) -> list[dict[str, Any]]:
         image, mask = sample
         probability = probabilities(opinion.network, image)
         predicted = probability.argmax(0).astype(np.uint8)
-        original = audit.source.load(issue.index)[0]
+        original = audit.source.load(issue.index).image
         outlined = outline(image if original is None else original, sure_mistakes(mask, probability), width)
         size = outlined.shape[1::-1]  # of the maps, too: the run may have seen them squeezed
         large = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST_EXACT) for m in (mask, predicted)]

@@ -1,4 +1,4 @@
-"""Which images share many points, without comparing all of them with all."""
+"""Pairs of images that share many points, found without comparing all of them with all."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which labels a trained network contradicts most: one image in memory at a time.
+"""Labels that a trained network contradicts most, found with one image in memory at a time.
 
 Each pixel's self-confidence is the probability that the network gives to its label; an image's score is their softmin
 (Lad and Mueller 2023, "Estimating label quality and errors in semantic segmentation data via any model").
@@ -38,7 +38,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Issue:
-    """What the network says to one label; numbers only, whatever the size of the image."""
+    """The network's opinion on one label: a few numbers, whatever the size of the image."""
 
     index: int
     score: float
@@ -69,7 +69,7 @@ def label_issues(
 
 
 def issue(index: int, mask: np.ndarray, probability: np.ndarray) -> Issue:
-    """What probabilities `[K,H,W]` say to the label `mask [H,W]`; VOID pixels say nothing."""
+    """The issue of a label `mask [H,W]` by the probabilities `[K,H,W]`, VOID pixels aside."""
     labelled = mask != VOID
     given = np.take_along_axis(probability, np.where(labelled, mask, 0)[None].astype(np.int64), 0)[0]
     predicted = probability.argmax(0).astype(np.uint8)

@@ -28,12 +28,12 @@ def write_audit(audit: Audit, out: Path) -> Path:
 
 
 def default_folder(audit: Audit) -> Path:
-    """Where an audit goes that was given no folder."""
+    """The folder of an audit that was given none."""
     return Path("outputs", "audit", audit.root.resolve().name)
 
 
 def page_values(audit: Audit) -> dict[str, Any]:
-    """What the template of the page is given."""
+    """Values for the template of the page."""
     sizes = Counter(record.size for record in audit.records if record.size)
     wrong: Counter[str] = Counter()
     holders: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Which images show the same ground: proposed by their points, decided on their pixels at full resolution."""
+"""Images that show the same ground: proposed by their points, decided on their pixels at full resolution."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from seglab.audit.index import Candidate
 SAME_PIXELS, SAME_GROUND = "same pixels", "same ground"
 """Copies of one picture, and two pictures of one place, taken at another time."""
 LEAST_SIDE, LEAST_CORRELATION = 24, 0.9
-"""What copies share at least: a strip of so many pixels, whose colours correlate so well (measured: 0.98 to 0.99)."""
+"""Copies share at least a strip of so many pixels, whose colours correlate so well (measured: 0.98 to 0.99)."""
 BLOCK, REACH = 48, 12
 """Blocks, in working pixels, that are looked for within this reach."""
 LEAST_BLOCKS, LEAST_PEAK = 6, 0.5
@@ -58,7 +58,7 @@ def overlaps(proposed: Sequence[Candidate], image: Callable[[int], np.ndarray | 
 
 
 def compare(candidate: Candidate, a: np.ndarray, b: np.ndarray, scale: float) -> Overlap | None:
-    """What two images share at about the proposed shift; None if it is not the same ground."""
+    """The overlap of two images at about the proposed shift; None if it is not the same ground."""
     x, y = (round(v) for v in candidate.shift)
     part_a, part_b = shared(a, b, x, y)
     if min(part_a.shape[:2]) < LEAST_SIDE:
@@ -84,9 +84,10 @@ def compare(candidate: Candidate, a: np.ndarray, b: np.ndarray, scale: float) ->
 
 
 def _blocks(a: np.ndarray, b: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """How well each block of `a` is found in `b` `[N]`, and how far (x, y) it moved `[N,2]`, in working pixels."""
+    """Best correlation `[N]` of each block of `a` with `b`, and its move (x, y) `[N,2]` there, in working pixels."""
     gray_a, gray_b = (_gray(part, scale) for part in (a, b))
-    peaks, moved = [], []
+    peaks = []
+    moved = []
     for top in range(REACH, gray_a.shape[0] - BLOCK - REACH + 1, BLOCK):
         for left in range(REACH, gray_a.shape[1] - BLOCK - REACH + 1, BLOCK):
             block = gray_a[top : top + BLOCK, left : left + BLOCK]

@@ -1,4 +1,4 @@
-"""What a finished run says to the labels of a data set."""
+"""A finished run's opinion on the labels of a data set."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,8 @@ from seglab.audit.survey import Source
 from seglab.config.constructors import check_node
 from seglab.config.parts import build_data
 from seglab.config.read import read
-from seglab.data import SegmentationData
+from seglab.data import DataError, SegmentationData
 from seglab.data.cache import resized
-from seglab.data.folder import DataError
 from seglab.maps.scoring import probabilities
 from seglab.models.network import Network
 from seglab.predict.predict import load_network
@@ -35,8 +34,8 @@ class SecondOpinion:
 
     def sample(self, source: Source, i: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Image and mask as the run sees them: at its `data.size`. None where a pair has no usable pixels."""
-        image, mask, *_ = source.load(i)
-        return None if image is None or mask is None else resized(image, mask, self.size)
+        pair = source.load(i)
+        return None if pair.image is None or pair.mask is None else resized(pair.image, pair.mask, self.size)
 
 
 def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source: Source) -> SecondOpinion:

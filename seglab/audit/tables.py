@@ -60,7 +60,8 @@ def _partners(found: Sequence[Duplicate | Overlap], names: Sequence[str]) -> dic
 
 def overlap_rows(audit: Audit) -> list[dict[str, Any]]:
     """One row a pair of images that show the same; a near-duplicate without common pixels has no place."""
-    rows, placed = [], {(o.a, o.b) for o in audit.overlaps}
+    rows = []
+    placed = {(o.a, o.b) for o in audit.overlaps}
     for o, pair in zip(audit.overlaps, audit.ceiling["pairs"], strict=True):
         labels = {f"iou/{c}": _number(v) for c, v in pair["iou"].items()}
         place = {k: pair[k] for k in ("dx", "dy", "width", "height")} | {"pixels": o.pixels}
@@ -81,7 +82,9 @@ def _pair(audit: Audit, a: int, b: int, kind: str, correlation: float) -> dict[s
 def issue_rows(audit: Audit) -> list[dict[str, Any]]:
     """One row an image, the most contradicted label first."""
     assert audit.opinion
-    rows, classes, seen = [], list(audit.classes), audit.opinion.seen
+    rows = []
+    classes = list(audit.classes)
+    seen = audit.opinion.seen
     for rank, issue in enumerate(audit.opinion.issues, 1):
         record = audit.records[issue.index]
         largest = issue.regions[0] if issue.regions else None
@@ -105,7 +108,8 @@ def _number(value: float | None) -> str:
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows, out = list(rows), io.StringIO()
+    rows = list(rows)
+    out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["a", "b"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

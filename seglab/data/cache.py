@@ -1,5 +1,6 @@
-"""Every file is decoded once: all pixels of a data set in one memory-mapped file, named by their content."""
+"""All pixels of a data set, decoded once into one memory-mapped file that is named by their content."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,10 +17,12 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from seglab.data.folder import DataError, FolderReader, Pair
+from seglab.data.folder import FolderReader, Pair
+from seglab.data.problems import DataError, file_name
+from seglab.data.stored import pixel_count
 from seglab.labels import VOID
 
-VERSION = 1  # of the file layout below and of what is written into it
+VERSION = 2  # of the file layout below and of what is written into it
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,8 @@ class PixelCache:
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         h, w = self.sizes[i]
-        start, middle = self._starts[i], self._starts[i] + 3 * h * w
+        start = self._starts[i]
+        middle = start + 3 * h * w
         return self._bytes[start:middle].reshape(h, w, 3), self._bytes[middle : middle + h * w].reshape(h, w)
 
     def __getstate__(self) -> Path:
@@ -52,15 +56,39 @@ class PixelCache:
         self.__init__(folder)  # type: ignore[misc]  # a worker maps the file anew instead of receiving its bytes
 
 
-def content_hash(pairs: Sequence[Pair]) -> str:
-    """Hash of names, scenes and the bytes of every file: the same where and when ever it is computed."""
+class CacheFull(ValueError):
+    """The disk of the cache has no room; one line says which, how much is needed, and how much is free."""
 
-    def digest(pair: Pair) -> list[str | None]:
-        sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (pair.image, pair.label)]
-        return [pair.name, pair.scene, *sums]
+    def __init__(self, cache_dir: Path, needed: int):
+        free = shutil.disk_usage(cache_dir).free
+        super().__init__(
+            f"{cache_dir}: decoded data need {needed / 1e6:,.2f} MB (4 bytes a pixel), {free / 1e6:,.2f} MB are free; "
+            "accepted is another data.cache_dir (or SEGLAB_CACHE), or a smaller data.size"
+        )
+
+
+def content_hash(pairs: Sequence[Pair]) -> str:
+    """Hash of names, scenes and the bytes of every file: the same wherever and whenever it is computed.
+
+    Raises DataError with every file that can't be read.
+    """
+    problems: list[str] = []
+
+    def digest(path: Path) -> str:
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as e:
+            problems.append(f"{file_name(path)}: not readable ({e.strerror})")
+            return ""
+
+    def row(pair: Pair) -> list[str | None]:
+        return [pair.name, pair.scene, digest(pair.image), digest(pair.label)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return hashlib.sha256(json.dumps(list(pool.map(digest, pairs))).encode()).hexdigest()
+        rows = list(pool.map(row, pairs))
+    if problems:
+        raise DataError(pairs[0].image.parent.parent, sorted(problems))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def open_cache(
@@ -73,10 +101,13 @@ def open_cache(
 ) -> PixelCache:
     """The decoded pairs, each resized to `size` (H, W) if given: from `cache_dir`, or decoded now.
 
-    A second process that needs the same waits for the first. Raises DataError with every pair that can't be used.
+    A second process that needs the same waits for the first. Raises DataError with every pair that can't be used, and
+    CacheFull where the pixels do not fit on the disk.
     """
-    what = [VERSION, content, size, list(classes), getattr(reader, "palette", None), type(reader).__qualname__]
-    folder = cache_dir / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+    kind = f"{type(reader).__module__}.{type(reader).__qualname__}"
+    facts = [VERSION, content, size, list(classes), kind, reader.key]
+    # an unknown setting that JSON cannot hold is written as Python does
+    folder = cache_dir / hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:24]
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.exists():
@@ -85,13 +116,28 @@ def open_cache(
             except (OSError, ValueError, KeyError) as e:
                 log.warning("the cache %s is damaged (%s): made again", folder, e)
                 shutil.rmtree(folder)
+        needed = 4 * _pixels(pairs, size)
+        if needed > shutil.disk_usage(cache_dir).free:
+            raise CacheFull(cache_dir, needed)
         making = Path(tempfile.mkdtemp(dir=cache_dir, prefix="making-"))
         try:
             _write(making, pairs, reader, classes, size)
             making.rename(folder)
+        except OSError as e:
+            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise CacheFull(cache_dir, needed) from e
+            raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return PixelCache(folder)
+
+
+def _pixels(pairs: Sequence[Pair], size: tuple[int, int] | None) -> int:
+    """Number of pixels of all images after resizing; the headers say it before anything is decoded."""
+    if size:
+        return len(pairs) * size[0] * size[1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(pool.map(pixel_count, [pair.image for pair in pairs]))
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,62 +12,21 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from seglab.data.cache import PixelCache, content_hash, open_cache
-from seglab.data.folder import DataError, FolderReader, Pair
+from seglab.data.folder import FolderReader, Pair
+from seglab.data.listing import composed
+from seglab.data.loaders import EpochOrder, Tiles
+from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
+from seglab.data.problems import DataError
 from seglab.data.split import SplitError, split
 from seglab.data.transforms import Augmentation
-from seglab.labels import one_hot, rgb
+from seglab.labels import VOID, one_hot, rgb
+
+__all__ = ["EpochOrder", "SegmentationData", "Tiles"]
 
 log = logging.getLogger(__name__)
-
-
-class Tiles(Dataset):
-    """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
-
-    def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
-        self.cache, self.indices, self.augmentation, self.seed = cache, indices, augmentation, seed
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        position, epoch = key if isinstance(key, tuple) else (key, None)
-        index = self.indices[position]
-        image, mask = self.cache[index]
-        if self.augmentation and epoch is not None:
-            image, mask = self.augmentation(image, mask, self.seed, epoch, index)
-        # copies, since the cache is mapped read-only and flips are views
-        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
-        return tensors | {"name": self.cache.names[index]}
-
-
-class EpochOrder(Sampler[tuple[int, int]]):
-    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
-
-    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those. Of `world`
-    processes each takes every `world`-th sample, so that with batches of B their k-th batches together are the k-th
-    batch of B * world of one process. All must take equally many steps: the last ones take up to `world` - 1 of the
-    first samples again, none where `world` divides `length`.
-    """
-
-    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):
-        self.total, self.seed, self.start, self.epoch = length, seed, start, start[0]
-        self.rank, self.world = rank, world
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.total // self.world)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total)
-        mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
-        seen = self.start[1] if self.epoch == self.start[0] else 0
-        return ((int(i), self.epoch) for i in mine[seen:])
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -97,22 +56,26 @@ class SegmentationData(pl.LightningDataModule):
         score_train: bool = False,
     ):
         super().__init__()
-        for color in classes.values():
-            rgb(color)
+        _check_classes(classes)
+        reader.check(classes)
         _at_least("batch_size", batch_size, 1)
         _at_least("num_workers", num_workers, 0)
-        if len(classes) < 2:
-            raise ValueError(f"classes names {len(classes)} class: at least 2 are needed")
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
-        self.root, self.classes, self.reader = Path(root).expanduser(), classes, reader
+        self.root = Path(root).expanduser()
+        self.classes = classes
+        self.reader = reader
         self.cache_dir = Path(cache_dir).expanduser()
-        self.size, self.crop = _height_width("size", size), _height_width("crop", crop)
+        self.size = _height_width("size", size)
+        self.crop = _height_width("crop", crop)
         self.augmentation = Augmentation(augment, self.crop)
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
         self.score_train = score_train
         self._start = (0, 0)
-        self._split = (val_scenes, val_fraction, fold, folds, split_seed)
+        scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
+        self._split = (scenes, val_fraction, fold, folds, split_seed)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:
@@ -122,7 +85,7 @@ class SegmentationData(pl.LightningDataModule):
 
     @property
     def pairs(self) -> list[Pair]:
-        """What the reader finds."""
+        """All pairs that the reader finds."""
         return self._listing[0]
 
     @cached_property
@@ -146,19 +109,48 @@ class SegmentationData(pl.LightningDataModule):
             raise DataError(self.root, [str(e)]) from e
 
     def setup(self, stage: str | None = None) -> None:
-        """Decodes what is not decoded yet and splits. Raises one DataError with every problem of every file."""
+        """Decodes what is not decoded yet and splits. Raises one DataError with every problem of every file.
+
+        Classes that the labels or one side of the split lack are warned of.
+        """
         problems = list(self._listing[1])
         for part in ("cache", "indices") if self.pairs else ():
             try:
                 getattr(self, part)
             except DataError as e:
                 problems += e.problems
-        if not problems and not self.crop and self.batch_size > 1:
-            sizes = {self.cache.sizes[i] for i in self.indices[0]}
-            if len(sizes) > 1:
-                problems = [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
+        problems = problems or self._unfit
         if problems:
             raise DataError(self.root, problems)
+
+    @cached_property
+    def _unfit(self) -> list[str]:
+        """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
+        counts = self.class_counts
+        void = sum(h * w for h, w in self.cache.sizes) - int(self.cache.class_counts.sum())
+        problems = self.size_problems({self.cache.sizes[i] for i in self.indices[0]})
+        problems += self.label_problems(counts, void)
+        if not problems:
+            problems += self.augmentation.faults(self.cache[self.indices[0][0]][0], self.batch_size)
+        for sentence in absent_classes(counts, list(self.classes)) if not problems else ():
+            log.warning("%s", sentence)
+        return problems
+
+    @property
+    def class_counts(self) -> dict[str, np.ndarray]:
+        """Pixels of each class `[K]` on each side of the split."""
+        sides = zip((TRAIN, VAL), self.indices, strict=True)
+        return {side: self.cache.class_counts[indices].sum(0) for side, indices in sides}
+
+    def size_problems(self, sizes: set[tuple[int, int]]) -> list[str]:
+        """A problem where no batch can hold training images of these sizes."""
+        if len(sizes) < 2 or self.size or self.crop or self.batch_size == 1:
+            return []
+        return [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
+
+    def label_problems(self, counts: dict[str, np.ndarray], void: int) -> list[str]:
+        """Problems of labels that hold nothing to learn or to score, from their pixels by class and void ones."""
+        return empty_labels(counts, void, list(self.classes), ids=getattr(self.reader, "palette", None) is None)
 
     def train_dataloader(self) -> DataLoader:
         """Augmented training batches; every image once an epoch."""
@@ -175,7 +167,7 @@ class SegmentationData(pl.LightningDataModule):
         self._start = (epoch, batches * self.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Whole validation images in order; with `score_train` then the training images in the same way.
+        """Loader of the whole validation images in order; with `score_train` a second one of the training images.
 
         Of several processes each takes its share, every image once. Raises DataError for more processes than images.
         """
@@ -216,6 +208,19 @@ class SegmentationData(pl.LightningDataModule):
 
 def _single_threaded(worker: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
+
+
+def _check_classes(classes: dict[str, str]) -> None:
+    for name, color in classes.items():
+        if not isinstance(name, str):
+            word = {True: "yes", False: "no"}.get(name, name) if isinstance(name, bool) else name
+            kind = "true or false" if isinstance(name, bool) else "a number"
+            raise ValueError(f'class name {name!r}: YAML reads it as {kind}; accepted is text, in quotes: "{word}"')
+        if not name.strip():
+            raise ValueError(f"class name {name!r}: accepted is a name that can be read")
+        rgb(color)
+    if not 2 <= len(classes) <= VOID:
+        raise ValueError(f"classes names {len(classes)} class(es): accepted are at least 2 and at most {VOID}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -1,4 +1,4 @@
-"""Which images train and which validate: by scene where scenes are known, else by a hash of the name."""
+"""The split into training and validation images: by scene where scenes are known, else by a hash of the name."""
 
 import hashlib
 import logging
@@ -47,7 +47,9 @@ def split(
 
 
 def _share(order: list[str], sizes: Counter[str], fraction: float) -> set[str]:
-    wanted, taken, chosen = fraction * sizes.total(), 0, set()
+    wanted = fraction * sizes.total()
+    taken = 0
+    chosen = set()
     for group in order[: len(order) - 1] if len(order) > 1 else order:
         if abs(taken + sizes[group] - wanted) < abs(taken - wanted):
             chosen.add(group)

@@ -7,6 +7,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from seglab.data import probe
 from seglab.labels import VOID
 
 
@@ -19,12 +20,18 @@ class Augmentation:
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], crop: tuple[int, int] | None):
         for t in _leaves(transforms):
             _check_keeps_labels(t)
+        self._transforms = list(transforms)
+        self._crop = crop
         steps = list(transforms)
         if crop:
             steps.append(A.RandomCrop(*crop, pad_if_needed=True, fill=0, fill_mask=VOID))
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # albumentations only warns of arguments it drops
             self._compose = A.Compose(steps)
+
+    def faults(self, image: np.ndarray, batch_size: int) -> list[str]:
+        """One line for the first transform that would spoil such an image `uint8 [H,W,3]`, its label, or a batch."""
+        return probe.faults(self._transforms, image, one_size=batch_size > 1 and not self._crop)
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, seed: int, epoch: int, index: int
@@ -47,7 +54,7 @@ def _leaves(transforms: Sequence) -> Iterator[A.BasicTransform]:
 
 def _check_keeps_labels(transform: A.BasicTransform) -> None:
     name = type(transform).__name__
-    if getattr(transform, "fill_mask", VOID) != VOID:
+    if getattr(transform, "fill_mask", VOID) not in (None, VOID):  # None leaves the label as it is
         raise ValueError(
             f"augment {name}: fill_mask={transform.fill_mask} gives empty pixels a class, accepted is {VOID}, void"
         )

@@ -1,0 +1,65 @@
+"""Samples of the cache, and the order of an epoch: what a DataLoader is made of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from seglab.data.cache import PixelCache
+from seglab.data.transforms import Augmentation
+
+
+class Tiles(Dataset):
+    """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
+
+    def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
+        self.cache = cache
+        self.indices = indices
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        position, epoch = key if isinstance(key, tuple) else (key, None)
+        index = self.indices[position]
+        image, mask = self.cache[index]
+        if self.augmentation and epoch is not None:
+            image, mask = self.augmentation(image, mask, self.seed, epoch, index)
+        # copies, since the cache is mapped read-only and flips are views
+        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
+        return tensors | {"name": self.cache.names[index]}
+
+
+class EpochOrder(Sampler[tuple[int, int]]):
+    """(position, epoch) of every sample once, in an order that is a function of (seed, epoch).
+
+    The epoch `start[0]` begins after `start[1]` samples: a training that was stopped there has seen those. Of `world`
+    processes each takes every `world`-th sample, so that with batches of B their k-th batches together are the k-th
+    batch of B * world of one process. All must take equally many steps: the last ones take up to `world` - 1 of the
+    first samples again, none where `world` divides `length`.
+    """
+
+    def __init__(self, length: int, seed: int, start: tuple[int, int] = (0, 0), rank: int = 0, world: int = 1):
+        self.total = length
+        self.seed = seed
+        self.start = start
+        self.epoch = start[0]
+        self.rank = rank
+        self.world = world
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.total // self.world)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total)
+        mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
+        seen = self.start[1] if self.epoch == self.start[0] else 0
+        return ((int(i), self.epoch) for i in mine[seen:])
