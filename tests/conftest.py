@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.browser import browser, chromium  # noqa: F401 (fixtures)
+from tests.needs import absent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tests run side by side
 
@@ -26,13 +26,6 @@ def pytest_collection_finish() -> None:
     """Lets the collection of garbage that ends every training pass over what is imported: 0.2 s each time."""
     gc.collect()
     gc.freeze()
-
-
-def absent(reason: str) -> NoReturn:
-    """Skips a test that can't run here; in CI, where all it needs is meant to be, the test fails."""
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing may be skipped: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

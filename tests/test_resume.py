@@ -9,8 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seglab.run import checkpoints
 from seglab.run.folder import Run, RunHeld, runs_of
-
-GRID = ["-m", "loss=dice,cross_entropy", "epochs=1,2,4"]
+from tests.conftest import GRID
 
 
 def cells(study: Path) -> dict[str, Run]:
@@ -65,13 +64,6 @@ def assert_same_study(a: Path, b: Path) -> None:
     assert cells(a).keys() == cells(b).keys()
     for name, run in cells(a).items():
         assert_same_cell(run, cells(b)[name])
-
-
-@pytest.fixture
-def alone(train, tmp_path: Path) -> Path:
-    """The grid with every cell trained by itself."""
-    assert train(*GRID, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
-    return tmp_path / "alone" / "default"
 
 
 def test_a_shared_grid_is_the_grid_of_cells_trained_alone(train, alone: Path, tmp_path: Path) -> None:
