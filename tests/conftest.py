@@ -22,6 +22,22 @@ SMALL_NET = ["model=unet", "model.min_kernel_num=4", "model.depth=2"]
 SMALL = ["data=folder", "data.batch_size=4", "pictures=1", "precision=32", *SMALL_NET]
 
 
+LONGEST = (
+    "test_launchers.py",
+    "test_signals.py",
+    "test_compile.py",
+    "test_rewrites.py",
+    "test_notebooks.py",
+    "test_board.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files of the longest tests: one of them at the end would leave the other processes idle."""
+    order = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
 def pytest_collection_finish() -> None:
     """Lets the collection of garbage that ends every training pass over what is imported: 0.2 s each time."""
     gc.collect()

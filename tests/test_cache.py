@@ -1,6 +1,5 @@
 """Every file is decoded once, read anew when it changes, and never half."""
 
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from seglab.data import FolderReader
 from seglab.data.cache import PixelCache, content_hash, open_cache
+from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
 
@@ -56,9 +56,8 @@ def _open(root: Path, barrier, results) -> None:
 
 
 def test_two_processes_build_one_cache(root: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
+    barrier, results = FORKS.Barrier(2), FORKS.Queue()
+    processes = [FORKS.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
     for p in processes:
         p.start()
     sums = [results.get(timeout=60) for _ in processes]
