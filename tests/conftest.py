@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,16 @@ def trained(once, images: Path):
             assert run_train(images, folder, overrides) == ""
 
         return once(hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:16], make) / "default"
+
+    return call
+
+
+@pytest.fixture
+def copied(trained, tmp_path: Path):
+    """`copied(*overrides)` is a copy of what `trained` returns, where `train` would have left it, or within `out`."""
+
+    def call(*overrides: str, out: Path = tmp_path) -> Path:
+        return Path(shutil.copytree(trained(*overrides), out / "default"))
 
     return call
 

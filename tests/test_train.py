@@ -33,10 +33,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture
-def done(train, tmp_path: Path) -> Run:
-    message, _ = train("epochs=2", "score_train=true")
-    assert message == ""
-    return only_run(tmp_path / "default")
+def done(copied) -> Run:
+    return only_run(copied("epochs=2", "score_train=true"))
 
 
 def test_a_run_folder_says_everything(done: Run) -> None:
