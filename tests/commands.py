@@ -50,13 +50,18 @@ class Started:
         return self._process.is_alive()
 
     def finished(self, seconds: float = 240) -> tuple[int, str, str]:
-        """Exit code, and what else was printed and said on stderr."""
-        with self._printed, self._said:
-            printed = self._printed.read()  # until the last process that may print there has ended
-            self._process.join(seconds)
-            assert self._process.exitcode is not None, "it does not end"
-            self._said.seek(0)
-            return self._process.exitcode, printed, self._said.read()
+        """Exit code, and what else was printed and said on stderr; what does not end in time is killed."""
+        late = threading.Timer(seconds, self._process.kill)
+        late.start()
+        try:
+            with self._printed, self._said:
+                printed = self._printed.read()  # until the last process that may print there has ended
+                self._process.join()
+                self._said.seek(0)
+                assert self._process.exitcode is not None
+                return self._process.exitcode, printed, self._said.read()
+        finally:
+            late.cancel()
 
 
 def _as_script(printed: Connection, said: Connection, environment: dict[str, str], function, arguments) -> None:

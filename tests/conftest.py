@@ -65,6 +65,7 @@ def once(tmp_path_factory: pytest.TempPathFactory):
         folder, whole = base / name, base / f"{name}.whole"
         with FileLock(base / f"{name}.lock"):
             if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # another process may have failed at it
                 folder.mkdir()
                 make(folder)
                 whole.touch()

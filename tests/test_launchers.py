@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -220,11 +221,9 @@ def test_a_grid_of_slurm_jobs_is_the_same_and_a_preempted_one_goes_on_exactly(
     process, study = start(images, tmp_path / "preempted", *long, *launcher), tmp_path / "preempted" / "default"
     wait_until(lambda: any(len(r.metrics()) > 2 for r in runs_of(study)), process)
     job = ask_slurm("squeue", "--noheader", "--format=%i").strip()
-    urgent = ask_slurm("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
-    wait_until(
-        lambda: f"{urgent.strip()} COMPLETED" in ask_slurm("squeue", "--noheader", "--states=all", "--format=%i %T"),
-        process,
-    )
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null"]
+    ask_slurm(*urgent, f"--wrap=touch {shlex.quote(str(tmp_path / 'taken'))}")
+    wait_until((tmp_path / "taken").exists, process)
     ask_slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # else a requeued job waits a while
     code, _, said = process.finished()
     assert code == 0, said

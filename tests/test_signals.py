@@ -77,7 +77,7 @@ def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: P
     moments = sorted((tmp_path / "killed").iterdir())
     assert len(moments) > 30
     written = [len(list(killed.rglob("*.ckpt"))) for killed in moments]
-    assert written == sorted(written) and set(written) == {0, 1, 2, 3, 4, 5}
+    assert written[0] == 0 and len(set(written)) > 3  # they are moments of one training
     for killed in moments:
         assert run_train(images, killed, grid) == ""
         assert_same_study(killed / "default", quiet / "default")
