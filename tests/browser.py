@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.needs import absent
+
 INSTALL = "apt-get install chromium chromium-driver"
 DESKTOP, PHONE = (1280, 900), (390, 844)
 FLAGS = (
@@ -86,7 +88,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One driver for all tests of a process, with a profile of its own."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not program or not driver:
-        pytest.skip(f"no chromium or no chromedriver: {INSTALL}")
+        absent(f"no chromium or no chromedriver: {INSTALL}")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

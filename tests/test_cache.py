@@ -1,7 +1,6 @@
 """Every file is decoded once, read anew when it changes, and never half."""
 
 import errno
-import multiprocessing
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from seglab.data import DataError, FolderReader, cache
 from seglab.data.cache import CacheFull, PixelCache, content_hash, open_cache
+from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
 
@@ -59,9 +59,8 @@ def _open(root: Path, barrier, results) -> None:
 
 
 def test_two_processes_build_one_cache(root: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
+    barrier, results = FORKS.Barrier(2), FORKS.Queue()
+    processes = [FORKS.Process(target=_open, args=(root, barrier, results)) for _ in range(2)]
     for p in processes:
         p.start()
     sums = [results.get(timeout=60) for _ in processes]

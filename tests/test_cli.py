@@ -22,9 +22,8 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture
-def run(train, tmp_path: Path) -> Run:
-    assert train("epochs=1")[0] == ""
-    (run,) = runs_of(tmp_path / "default")
+def run(copied) -> Run:
+    (run,) = runs_of(copied("epochs=1"))
     return run
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -27,12 +28,17 @@ def composed(*overrides: str) -> dict:
 
 @pytest.mark.parametrize("name", choices("loss"))
 def test_losses(name: str) -> None:
-    build_loss(composed(f"loss={name}"))
+    config = composed(f"loss={name}")
+    loss = build_loss(config)
+    assert f"{type(loss).__module__}.{type(loss).__name__}".startswith("seglab.losses.")
+    assert config["loss"]["_target_"].rpartition(".")[2] == type(loss).__name__
 
 
 @pytest.mark.parametrize("name", choices("model"))
 def test_models(name: str) -> None:
-    build_model(composed(f"model={name}"))
+    config = composed(f"model={name}")
+    net = build_model(config).eval()
+    assert net(torch.zeros(1, 3, 64, 96)).shape == (1, len(config["data"]["classes"]), 64, 96)
 
 
 @pytest.mark.parametrize("name", choices("data"))
@@ -45,7 +51,11 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", choices("trainer"))
 def test_trainers(name: str) -> None:
-    assert config_of(composed(f"trainer={name}", "data.root=x")).trainer["_target_"] == "pytorch_lightning.Trainer"
+    config = composed(f"trainer={name}", "data.root=x")
+    assert config_of(config).trainer["_target_"] == "pytorch_lightning.Trainer"
+    config["trainer"]["no_such_argument"] = 1
+    with pytest.raises(ConfigError, match="no_such_argument: no such key of Trainer"):
+        config_of(config)
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
@@ -144,7 +154,10 @@ def test_what_the_identity_of_a_run_is(tmp_path: Path) -> None:
 def test_a_saved_config_can_be_read_and_used_again(tmp_path: Path) -> None:
     config = composed("data.root=x", "model=unet", "model.min_kernel_num=4")
     OmegaConf.save(config, tmp_path / "c.yaml")
-    build_model(OmegaConf.load(tmp_path / "c.yaml"))
+    read = OmegaConf.load(tmp_path / "c.yaml")
+    assert read == config
+    first, again = (build_model(c).state_dict() for c in (config, read))
+    assert {k: v.shape for k, v in first.items()} == {k: v.shape for k, v in again.items()}
 
 
 def test_the_schema_and_the_yaml_have_the_same_defaults() -> None:

@@ -55,11 +55,10 @@ def test_counts_of_a_shared_grid_add_up_to_the_scores(train, tmp_path: Path, pre
         )
 
 
-def test_a_resumed_cell_leaves_the_same_bytes(train, tmp_path: Path) -> None:
-    assert train("epochs=3", f"output_dir={tmp_path}/once")[0] == ""
-    assert train("epochs=1", f"output_dir={tmp_path}/twice")[0] == ""
+def test_a_resumed_cell_leaves_the_same_bytes(train, trained, copied, tmp_path: Path) -> None:
+    copied("epochs=1", out=tmp_path / "twice")
     assert train("epochs=3", f"output_dir={tmp_path}/twice")[0] == ""
-    (once,) = cells(tmp_path / "once" / "default").values()
+    (once,) = cells(trained("epochs=3")).values()
     twice = cells(tmp_path / "twice" / "default")[once.folder.name]
     files = sorted(p.relative_to(once.folder) for p in once.folder.rglob("*") if p.suffix in (".png", ".csv"))
     assert {"validation.csv", "calibration.csv"} <= {p.name for p in files} and any(
@@ -70,9 +69,8 @@ def test_a_resumed_cell_leaves_the_same_bytes(train, tmp_path: Path) -> None:
             assert (once.folder / path).read_bytes() == (twice.folder / path).read_bytes(), path
 
 
-def test_a_cell_killed_before_its_results_gets_its_evidence(train, tmp_path: Path) -> None:
-    assert train("epochs=2")[0] == ""
-    (run,) = cells(tmp_path / "default").values()
+def test_a_cell_killed_before_its_results_gets_its_evidence(train, copied) -> None:
+    (run,) = cells(copied("epochs=2")).values()
     kept = run.records.validation_file.read_bytes()
     for path in (run.results_file, run.records.validation_file, *run.records.maps.iterdir()):
         path.unlink()

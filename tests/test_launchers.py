@@ -2,10 +2,13 @@
 
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,12 @@ from filelock import FileLock
 
 from seglab.data.module import EpochOrder
 from seglab.machine.processes import gpu_of_its_own
-from seglab.run.folder import runs_of
+from seglab.run.folder import Run, runs_of
 from seglab.sweep.plan import threads_each
-from tests.test_resume import GRID, assert_same_study, cells, content
-from tests.test_signals import start
+from tests.commands import Started, as_typed, start
+from tests.conftest import GRID, command
+from tests.needs import absent
+from tests.test_resume import assert_same_cell, assert_same_study, cells, content
 from tests.test_train import assert_score_is_that_of_the_maps
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "threads=1"]
@@ -25,65 +30,88 @@ LOCAL = ["hydra/launcher=submitit_local", "threads=1"]
 SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.cpus_per_task=1"]
 
 
-def finished(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str, str]:
-    out, said = process.communicate(timeout=seconds)
-    return process.returncode, out, said
+def wait_until(true: Callable[[], bool], process: Started) -> None:
+    """Looks at what other processes write, as long as the one that started them runs."""
+    while not true():
+        assert process.runs(), process.finished()
+        signal.sigtimedwait([], 0.05)
 
 
-@pytest.fixture
-def alone(train, tmp_path: Path) -> Path:
-    """The grid with every cell trained by itself in this process."""
-    assert train(*GRID, f"output_dir={tmp_path}/alone", "share=false", "threads=1")[0] == ""
-    return tmp_path / "alone" / "default"
+def patient_for_a_second(arguments: list[str]) -> None:
+    """For what a dead process does not leave, submitit waits 15 s."""
+    from submitit.core.core import Job
+
+    Job._results_timeout_s = 1
+    as_typed(arguments)
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, LOCAL], ids=["joblib", "submitit_local"])
-def test_a_grid_in_several_processes_is_the_same(
-    images: Path, tmp_path: Path, alone: Path, launcher: list[str]
-) -> None:
-    process = start(images, tmp_path / "cache", tmp_path / "out", *GRID, *launcher)
-    code, out, said = finished(process)
-    assert code == 0, said
-    assert "6 cells in 2 trainings: 8 epochs to train" in out and "| dice" in out
-    assert_same_study(tmp_path / "out" / "default", alone)
+def both(second: list[str], first: list[str]) -> None:
+    """Two commands in one process, so that joblib has the processes of the first for the second, too."""
+    as_typed(first)
+    as_typed(second)
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, LOCAL], ids=["joblib", "submitit_local"])
-def test_asked_to_stop_all_processes_save_and_go_on(images: Path, tmp_path: Path, launcher: list[str]) -> None:
-    grid = ["-m", "loss=dice,cross_entropy", "epochs=1,400"]
-    out = tmp_path / "out"
-    process = start(images, tmp_path / "cache", out, *grid, *launcher)
-    while not len([r for r in runs_of(out / "default") if r.metrics()]) >= 2:
-        assert process.poll() is None
-        signal.sigtimedwait([], 0.2)
-    process.send_signal(signal.SIGTERM)
-    code, printed, _ = finished(process)
-    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
-    states = [r.results()["status"] for r in runs_of(out / "default")]
+def assert_all_saved(study: Path) -> None:
+    states = [r.results()["status"] for r in runs_of(study)]
     assert "interrupted" in states and "running" not in states and "failed" not in states
 
 
-def test_a_killed_worker_loses_only_what_it_trained(images: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start(images, tmp_path / "cache", out, "-m", "loss=dice,cross_entropy", "epochs=1,400", *LOCAL)
-    while not any(r.results()["status"] == "running" and len(r.metrics()) > 2 for r in runs_of(out / "default")):
-        assert process.poll() is None
-        signal.sigtimedwait([], 0.2)
-    for run in runs_of(out / "default"):
-        holder = run.folder / ".holder"
-        if holder.exists() and run.results()["status"] == "running":
-            os.kill(int(holder.read_text().split()[1]), signal.SIGKILL)
-    code, printed, _ = finished(process)
+def test_joblib_trains_the_same_grid_and_saves_when_asked_to_stop(images: Path, tmp_path: Path, alone: Path) -> None:
+    stopped = tmp_path / "stopped"
+    long = command(images, stopped, ("-m", "loss=dice,cross_entropy", "epochs=1,400", *JOBLIB))
+    process = start(images, tmp_path / "whole", *GRID, *JOBLIB, function=partial(both, long))
+    process.wait_for("6 cells in 2 trainings: 8 epochs to train")
+    process.wait_for("| dice")
+    for _ in range(2):
+        process.wait_for("epoch 2/400")  # of two processes
+    process.send_signal(signal.SIGTERM)
+    code, printed, _ = process.finished()
+    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
+    assert_all_saved(stopped / "default")
+    assert_same_study(tmp_path / "whole" / "default", alone)
+
+
+def test_local_processes_train_the_same_grid_and_one_killed_loses_only_what_it_trained(
+    images: Path, tmp_path: Path, alone: Path
+) -> None:
+    code, printed, said = start(images, tmp_path, *GRID, *LOCAL).finished()
+    assert code == 0, said
+    assert "6 cells in 2 trainings: 8 epochs to train" in printed and "| dice" in printed
+    assert_same_study(tmp_path / "default", alone)
+    before = cells(tmp_path / "default")
+    process = start(images, tmp_path, "-m", "loss=lovasz", "epochs=1,400", *LOCAL, function=patient_for_a_second)
+
+    def killed() -> Run | None:
+        new = (run for name, run in cells(tmp_path / "default").items() if name not in before)
+        return next((r for r in new if r.results()["status"] == "running" and len(r.metrics()) > 2), None)
+
+    wait_until(killed, process)
+    os.kill(int((killed().folder / ".holder").read_text().split()[1]), signal.SIGKILL)
+    code, printed, _ = process.finished()
     assert code == 1
     assert "| dice" in printed and "it was killed" in printed
+    after = cells(tmp_path / "default")
+    for name, run in cells(alone).items():
+        assert_same_cell(after[name], run)
+    states = {run.results()["epochs"] for name, run in after.items() if name not in before and run.done}
+    assert states == {1}
+
+
+def test_asked_to_stop_local_processes_save(images: Path, tmp_path: Path) -> None:
+    long = ("-m", "loss=dice,cross_entropy", "epochs=1,400", *LOCAL)
+    process = start(images, tmp_path, *long, function=patient_for_a_second)
+    wait_until(lambda: len([r for r in runs_of(tmp_path / "default") if r.metrics()]) >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    code, printed, _ = process.finished()
+    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
+    assert_all_saved(tmp_path / "default")
 
 
 def test_several_devices_train_one_cell_also_within_a_sweep(images: Path, tmp_path: Path) -> None:
     """Two processes, then one, then two again: each a process of its own that nothing leaks into."""
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2,1", "data.batch_size=2", "threads=1"]
     out = tmp_path / "out" / "default"
-    process = start(images, tmp_path / "cache", out.parent, "-m", *ddp, "epochs=1,2")
-    code, printed, said = finished(process)
+    code, printed, said = start(images, out.parent, "-m", *ddp, "epochs=1,2").finished()
     assert code == 0, printed + said
     assert "4 cells in 2 trainings: 4 epochs to train" in printed
     for run in runs_of(out):
@@ -148,12 +176,14 @@ def test_thirty_jobs_in_a_process_do_not_make_it_grow(train) -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     if not Path("/proc/self/statm").exists():
-        pytest.skip("this system does not tell how much memory a process holds")
+        absent("this system does not tell how much memory a process holds")
 
-    seeds = ",".join(map(str, range(10)))
-    assert train("-m", "epochs=1", f"seed={seeds}")[0] == ""
+    def jobs(seeds: range) -> None:  # in studies of their own: each ends with a report on all cells of its study
+        assert train("-m", "epochs=1", f"seed={','.join(map(str, seeds))}", "study=s${seed}")[0] == ""
+
+    jobs(range(10))
     before = resident()
-    assert train("-m", "epochs=1", f"seed={','.join(map(str, range(10, 30)))}")[0] == ""
+    jobs(range(10, 30))
     assert resident() - before < 30e6, "twenty more jobs kept more than 30 MB"
 
 
@@ -162,9 +192,9 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A Slurm of one node on this machine, for one test at a time: its ports are fixed."""
     needed = ("slurmctld", "slurmd", "sbatch", "munged")
     if not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in needed):
-        pytest.skip("no Slurm here: as root, apt-get install -y --no-install-recommends slurm-wlm munge")
+        absent("no Slurm here: as root, apt-get install -y --no-install-recommends slurm-wlm munge")
     if os.geteuid() != 0:
-        pytest.skip("the test's Slurm of one node must be started as root")
+        absent("the test's Slurm of one node must be started as root")
     folder, script = tmp_path / "slurm", shared / "cluster" / "mini_slurm.sh"
     with FileLock(Path(tempfile.gettempdir()) / "seglab-tests-slurm.lock"):
         subprocess.run(["bash", script, "start", folder], check=True, capture_output=True)
@@ -173,32 +203,33 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         subprocess.run(["bash", script, "stop", folder], check=True, capture_output=True)
 
 
-def test_a_grid_of_slurm_jobs_is_the_same(slurm: Path, images: Path, tmp_path: Path, alone: Path) -> None:
-    process = start(images, tmp_path / "cache", tmp_path / "out", *GRID, *SLURM, "hydra.launcher.timeout_min=5")
-    code, _, said = finished(process)
+def ask_slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_grid_of_slurm_jobs_is_the_same_and_a_preempted_one_goes_on_exactly(
+    slurm: Path, images: Path, tmp_path: Path, alone: Path, trained
+) -> None:
+    launcher = (*SLURM, "hydra.launcher.timeout_min=5")
+    code, _, said = start(images, tmp_path / "grid", *GRID, *launcher).finished()
     assert code == 0, said
-    assert_same_study(tmp_path / "out" / "default", alone)
-    grids = [(study / "grid.csv").read_text() for study in (tmp_path / "out" / "default", alone)]
+    assert_same_study(tmp_path / "grid" / "default", alone)
+    grids = [(study / "grid.csv").read_text() for study in (tmp_path / "grid" / "default", alone)]
     assert grids[0] == grids[1]
 
-
-def test_a_preempted_slurm_job_is_requeued_and_goes_on_exactly(
-    slurm: Path, images: Path, tmp_path: Path, train
-) -> None:
-    long = ["-m", "loss=dice", "epochs=40"]
-    process = start(images, tmp_path / "cache", tmp_path / "out", *long, *SLURM, "hydra.launcher.timeout_min=5")
-    study = tmp_path / "out" / "default"
-    while not any(len(r.metrics()) > 2 for r in runs_of(study)):
-        assert process.poll() is None
-        signal.sigtimedwait([], 0.2)
-    urgent = ["sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"]
-    subprocess.run(urgent, check=True, capture_output=True, cwd=tmp_path)
-    code, _, said = finished(process)
+    long = ("-m", "loss=dice", "epochs=40")
+    process, study = start(images, tmp_path / "preempted", *long, *launcher), tmp_path / "preempted" / "default"
+    wait_until(lambda: any(len(r.metrics()) > 2 for r in runs_of(study)), process)
+    job = ask_slurm("squeue", "--noheader", "--format=%i").strip()
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null"]
+    ask_slurm(*urgent, f"--wrap=touch {shlex.quote(str(tmp_path / 'taken'))}")
+    wait_until((tmp_path / "taken").exists, process)
+    ask_slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # else a requeued job waits a while
+    code, _, said = process.finished()
     assert code == 0, said
     (run,) = cells(study).values()
-    assert "goes on after" in run.log_file.read_text()
-    assert train(*long, f"output_dir={tmp_path}/once", "threads=1")[0] == ""
-    assert_same_study(study, tmp_path / "once" / "default")
+    assert "resumes from epoch" in run.log_file.read_text()
+    assert_same_study(study, trained(*long, "threads=1"))
 
 
 def test_a_missing_launcher_names_the_extra(train, monkeypatch: pytest.MonkeyPatch) -> None:

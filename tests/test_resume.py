@@ -1,6 +1,8 @@
 """A cell is a fact: shared, continued, or killed on the way, it is the same bit for bit."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seglab.run import checkpoints
 from seglab.run.folder import Run, RunHeld, runs_of
-
-GRID = ["-m", "loss=dice,cross_entropy", "epochs=1,2,4"]
+from tests.conftest import GRID
 
 
 def cells(study: Path) -> dict[str, Run]:
@@ -69,11 +70,21 @@ def assert_same_study(a: Path, b: Path) -> None:
         assert_same_cell(run, cells(b)[name])
 
 
-@pytest.fixture
-def alone(train, tmp_path: Path) -> Path:
-    """The grid with every cell trained by itself."""
-    assert train(*GRID, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
-    return tmp_path / "alone" / "default"
+@contextmanager
+def failing_after_step(step: int) -> Iterator[None]:
+    """Within it every training breaks within an epoch, when all that a step leaves is written."""
+    from seglab.training.recorder import Recorder
+
+    original = Recorder.on_train_batch_end
+
+    def broken(self, trainer, task, *rest) -> None:
+        original(self, trainer, task, *rest)
+        if trainer.global_step == step:
+            raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "on_train_batch_end", broken)
+        yield
 
 
 def test_a_shared_grid_is_the_grid_of_cells_trained_alone(train, alone: Path, tmp_path: Path) -> None:
@@ -83,12 +94,11 @@ def test_a_shared_grid_is_the_grid_of_cells_trained_alone(train, alone: Path, tm
     assert_same_study(tmp_path / "shared" / "default", alone)
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(train, tmp_path: Path) -> None:
-    assert train("epochs=4", f"output_dir={tmp_path}/once")[0] == ""
-    assert train("epochs=2", f"output_dir={tmp_path}/twice")[0] == ""
+def test_a_longer_run_goes_on_from_a_shorter_one(train, trained, copied, tmp_path: Path) -> None:
+    copied("epochs=2", out=tmp_path / "twice")
     message, said = train("epochs=4", f"output_dir={tmp_path}/twice")
     assert message == "" and "resumes from epoch 2" in said and "epoch 2/4" not in said
-    (once,) = cells(tmp_path / "once" / "default").values()
+    (once,) = cells(trained("epochs=4")).values()
     assert_same_cell(cells(tmp_path / "twice" / "default")[once.folder.name], once)
 
 
@@ -102,25 +112,14 @@ def test_a_shorter_run_of_a_finished_one_trains_only_what_was_not_kept(train, tm
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_within_an_epoch(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    from seglab.training.recorder import Recorder
-
+def test_a_run_goes_on_within_an_epoch(train, trained, tmp_path: Path, workers: int) -> None:
     settings = ["epochs=3", "data.batch_size=2", "checkpoint_every_steps=2"]
-    assert train(*settings, f"output_dir={tmp_path}/once")[0] == ""
-    original = Recorder.on_train_batch_end
-
-    def killed(self, trainer, task, *rest) -> None:
-        original(self, trainer, task, *rest)
-        if trainer.global_step == 7:
-            raise RuntimeError("killed")
-
-    monkeypatch.setattr(Recorder, "on_train_batch_end", killed)
-    assert "failed: RuntimeError: killed" in train(*settings, f"output_dir={tmp_path}/twice")[0]
-    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    with failing_after_step(7):
+        assert "failed: RuntimeError: killed" in train(*settings, f"output_dir={tmp_path}/twice")[0]
     (run,) = cells(tmp_path / "twice" / "default").values()
     assert content(run, run.last_checkpoint)["progress"] == {"epochs": 1, "batches": 2}
     assert train(*settings, f"output_dir={tmp_path}/twice", f"data.num_workers={workers}")[0] == ""
-    (once,) = cells(tmp_path / "once" / "default").values()
+    (once,) = cells(trained(*settings)).values()
     assert_same_cell(run, once)
 
 
@@ -175,16 +174,14 @@ def test_on_error_stop_ends_the_sweep(train, tmp_path: Path) -> None:
     assert sorted(run.results()["status"] for run in runs_of(tmp_path / "default")) == ["failed", "interrupted"]
 
 
-def test_damaged_checkpoints_are_passed_over(train, tmp_path: Path) -> None:
-    assert train("epochs=3", f"output_dir={tmp_path}/once")[0] == ""
-    (once,) = cells(tmp_path / "once" / "default").values()
+def test_damaged_checkpoints_are_passed_over(train, trained, copied, tmp_path: Path) -> None:
+    (once,) = cells(trained("epochs=3")).values()
     for study, spoil in {
         "short": lambda data: data[: len(data) // 2],
         "flipped": lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
         "empty": lambda data: b"",
     }.items():
-        assert train("epochs=2", f"output_dir={tmp_path}/{study}")[0] == ""
-        (run,) = cells(tmp_path / study / "default").values()
+        (run,) = cells(copied("epochs=2", out=tmp_path / study)).values()
         run.last_checkpoint.rename(tmp_path / "whole")
         run.last_checkpoint.write_bytes(spoil((tmp_path / "whole").read_bytes()))
         assert checkpoints.read(run.last_checkpoint, run) is None
@@ -217,15 +214,13 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(train, t
     assert message == "" and "resumes from epoch 1" in said
 
 
-def test_a_checkpoint_of_another_identity_is_not_used(train, tmp_path: Path) -> None:
-    assert train("epochs=1", "study=a")[0] == ""
-    (run,) = cells(tmp_path / "a").values()
+def test_a_checkpoint_of_another_identity_is_not_used(trained) -> None:
+    (run,) = cells(trained("epochs=1")).values()
     assert checkpoints.own(run, "another", 5) is None
 
 
-def test_a_run_is_held_by_one_process(train, tmp_path: Path) -> None:
-    assert train("epochs=1")[0] == ""
-    (run,) = cells(tmp_path / "default").values()
+def test_a_run_is_held_by_one_process(train, copied) -> None:
+    (run,) = cells(copied("epochs=1")).values()
     run.results_file.unlink()
     run.hold()
     try:
@@ -247,20 +242,10 @@ def test_a_run_in_its_own_decay_gives_nothing_of_it_to_a_longer_one(train, tmp_p
     assert_same_cell(cells(tmp_path / "twice" / "default")[once.folder.name], once)
 
 
-def test_a_cell_is_not_filled_from_the_middle_of_the_next_epoch(train, tmp_path: Path, monkeypatch) -> None:
-    from seglab.training.recorder import Recorder
-
+def test_a_cell_is_not_filled_from_the_middle_of_the_next_epoch(train, tmp_path: Path) -> None:
     settings = ["data.batch_size=2", "checkpoint_every_steps=2"]
-    original = Recorder.on_train_batch_end
-
-    def killed(self, trainer, task, *rest) -> None:
-        original(self, trainer, task, *rest)
-        if trainer.global_step == 7:
-            raise RuntimeError("killed")
-
-    monkeypatch.setattr(Recorder, "on_train_batch_end", killed)
-    assert "killed" in train("epochs=3", *settings, f"output_dir={tmp_path}/twice")[0]
-    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    with failing_after_step(7):
+        assert "killed" in train("epochs=3", *settings, f"output_dir={tmp_path}/twice")[0]
     assert train("-m", "epochs=1,3", *settings, f"output_dir={tmp_path}/twice")[0] == ""
     assert train("-m", "epochs=1,3", *settings, f"output_dir={tmp_path}/alone", "share=false")[0] == ""
     assert_same_study(tmp_path / "twice" / "default", tmp_path / "alone" / "default")

@@ -1,111 +1,99 @@
 """Signals and kills: nothing finished is lost, and what goes on ends as if undisturbed."""
 
-import multiprocessing
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from seglab.run import checkpoints
 from seglab.run.folder import runs_of
-from tests.conftest import ROOT, SMALL
+from tests.commands import start
+from tests.conftest import run_train
 from tests.test_resume import assert_same_study, cells
-
-
-def start(images: Path, cache: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", *[o for o in overrides if o.startswith("-")], *SMALL, f"data.root={images}"]
-    command += [f"output_dir={out}", *[o for o in overrides if not o.startswith("-")]]
-    environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
-    environment |= {"SEGLAB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} never came: {process.stderr.read() if process.stderr else ''}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_says_how_to_go_on(images: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = start(images, tmp_path / "cache", tmp_path / "out", "epochs=400")
-    wait_for(process, "epoch 2/400")
+    process = start(images, tmp_path, "epochs=400")
+    process.wait_for("epoch 2/400")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    code, _, said = process.finished()
+    assert code == 1
     assert f"interrupted: Interrupted: {number.name}" in said
     assert "this goes on: python train.py " in said and "epochs=400" in said
-    (run,) = cells(tmp_path / "out" / "default").values()
+    (run,) = cells(tmp_path / "default").values()
     assert run.results()["status"] == "interrupted"
     assert checkpoints.read(run.last_checkpoint, run) is not None
 
 
 def test_a_signal_ends_a_sweep_and_the_command_goes_on(images: Path, tmp_path: Path) -> None:
-    process = start(images, tmp_path / "cache", tmp_path / "out", "-m", "loss=dice,focal", "epochs=1,400")
-    wait_for(process, "epoch 2/400")
+    process = start(images, tmp_path, "-m", "loss=dice,focal", "epochs=1,400")
+    process.wait_for("epoch 2/400")
     process.send_signal(signal.SIGTERM)
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    code, printed, said = process.finished()
+    assert code == 1
     assert "3 of 4 cells have no score" in said
-    assert "this goes on: python train.py -m" in out
-    assert [run.results()["status"] for run in runs_of(tmp_path / "out" / "default")].count("done") == 1
+    assert "this goes on: python train.py -m" in printed
+    assert [run.results()["status"] for run in runs_of(tmp_path / "default")].count("done") == 1
 
 
 def test_a_second_interrupt_ends_at_once(images: Path, tmp_path: Path) -> None:
-    process = start(images, tmp_path / "cache", tmp_path / "out", "epochs=400")
-    wait_for(process, "epoch 1/400")
+    process = start(images, tmp_path, "epochs=400")
+    process.wait_for("epoch 1/400")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode in (1, 130)  # 1 where the first was already served
+    assert process.finished()[0] in (1, 130)  # 1 where the first was already served
 
 
-def train_grid(images: Path, cache: Path, out: Path) -> None:
-    """The command of `start`, in a process that has all imports behind it."""
-    import train as script
-
-    os.environ["SEGLAB_CACHE"] = str(cache)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # the process ends with it
-    sys.argv = ["train.py", "-m", *SMALL, f"data.root={images}", f"output_dir={out}", "threads=1"]
-    sys.argv += ["loss=dice,cross_entropy", "epochs=1,2,3"]
-    script.run()
+WRITES = ("link", "remove", "rename", "replace", "unlink")
+"""What `os` does to a name that is there. Each file that must be whole gets its name by one of them."""
 
 
-def test_a_grid_killed_at_random_moments_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
-    """`kill -9` twenty times, at moments from the first config to the last picture."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "seglab.sweep.plan", "tests.test_signals"])
+def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path) -> None:
+    """Before each change of a name in `out`, copies it as a kill would leave it, into `moments` / its number."""
 
-    def run(out: str, seconds: float | None = None) -> int | None:
-        process = context.Process(target=train_grid, args=(images, tmp_path / "cache", tmp_path / out))
-        process.start()
-        process.join(seconds)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        return process.exitcode
+    def before(change):
+        def kept(path, *rest, **more):
+            if out in Path(path).parents and os.path.lexists(path):
+                shutil.copytree(out, moments / f"{len(list(moments.iterdir())):03}")
+            return change(path, *rest, **more)
 
-    run("warm-up")
-    begun = time.monotonic()
-    assert run("quiet") == 0
-    lasted = time.monotonic() - begun
-    moments, kills = random.Random(0), 0
-    while kills < 20:
-        if run("killed", lasted * moments.uniform(0.1, 0.9)) == 0:  # it came to its end: begin anew
-            assert_same_study(tmp_path / "killed" / "default", tmp_path / "quiet" / "default")
-            shutil.rmtree(tmp_path / "killed")
-        else:
-            kills += 1
-    assert run("killed") == 0
+        return kept
+
+    moments.mkdir()
+    for name in WRITES:
+        patch.setattr(os, name, before(getattr(os, name)))
+
+
+def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
+    """From the first lock to the last report: what is on disk is all that a killed process leaves."""
+    grid = ("-m", "loss=dice", "epochs=1,2", "model.depth=1")
+    quiet = tmp_path / "quiet"
+    with pytest.MonkeyPatch.context() as patch:
+        keep_each_moment(patch, quiet, tmp_path / "killed")
+        assert run_train(images, quiet, grid) == ""
+    moments = sorted((tmp_path / "killed").iterdir())
+    assert len(moments) > 30
+    written = [len(list(killed.rglob("*.ckpt"))) for killed in moments]
+    assert written[0] == 0 and len(set(written)) > 3  # they are moments of one training
+    for killed in moments:
+        assert run_train(images, killed, grid) == ""
+        assert_same_study(killed / "default", quiet / "default")
+        assert (killed / "default" / "grid.csv").read_text() == (quiet / "default" / "grid.csv").read_text()
+
+
+def test_a_grid_killed_twice_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
+    """`kill -9`, the second in what goes on after the first."""
+    grid = ["-m", "loss=dice,cross_entropy", "epochs=1,2,6"]
+    for said in ("epoch 4/6", "goes on after"):
+        process = start(images, tmp_path / "killed", *grid)
+        process.wait_for(said)
+        process.send_signal(signal.SIGKILL)
+        assert process.finished()[0] == -signal.SIGKILL
+    assert run_train(images, tmp_path / "killed", tuple(grid)) == ""
+    assert run_train(images, tmp_path / "quiet", tuple(grid)) == ""
     assert_same_study(tmp_path / "killed" / "default", tmp_path / "quiet" / "default")
     grids = [(tmp_path / out / "default" / "grid.csv").read_text() for out in ("quiet", "killed")]
     assert grids[0] == grids[1]

@@ -14,6 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seglab.run.folder import Run, runs_of
+from tests.commands import start
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,10 +33,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture
-def done(train, tmp_path: Path) -> Run:
-    message, _ = train("epochs=2", "score_train=true")
-    assert message == ""
-    return only_run(tmp_path / "default")
+def done(copied) -> Run:
+    return only_run(copied("epochs=2", "score_train=true"))
 
 
 def test_a_run_folder_says_everything(done: Run) -> None:
@@ -181,12 +180,8 @@ def test_the_command_as_a_user_types_it(images: Path, tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "data=folder", f"data.root={images}", "model=unet", "model.min_kernel_num=4"]
     command += ["epochs=1", f"output_dir={tmp_path / 'out'}"]
     environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"} | {"SEGLAB_CACHE": str(tmp_path)}
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-    said = run()
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert "epoch 1/1" in said.stdout and "Warning" not in said.stdout + said.stderr
-    wrong = run("epochs=0")
-    assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1
+    code, _, wrong = start(images, tmp_path, "epochs=0").finished()
+    assert code == 1 and wrong.count("\n") == 1
