@@ -87,7 +87,7 @@ def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: P
 def test_a_grid_killed_twice_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
     """`kill -9`, the second in what goes on after the first."""
     grid = ["-m", "loss=dice,cross_entropy", "epochs=1,2,6"]
-    for said in ("epoch 4/6", "goes on after"):
+    for said in ("epoch 4/6", "resumes from epoch"):
         process = start(images, tmp_path / "killed", *grid)
         process.wait_for(said)
         process.send_signal(signal.SIGKILL)

@@ -93,11 +93,15 @@ def shared(others: Iterable[tuple[Run, int]], identity: str) -> Found | None:
 
     Each run comes with the number of epochs that it shares, and must have kept the best checkpoint of those it gives.
     """
-    candidates = []
-    for other, epochs in others:
+    longest: Found | None = None
+    trained = ((min(len(other.metrics()), epochs), other) for other, epochs in others)
+    for epochs, other in sorted(trained, key=lambda t: -t[0]):  # its rows tell, before a large file is read
+        reached = longest.epochs if longest else 0
+        if reached >= epochs:
+            break
         found = own(other, identity, epochs)
-        if found and found.batches == 0:
+        if found and found.batches == 0 and found.epochs > reached:
             best = read(other.best_checkpoint, other)
             if best and best[0].epochs == other.best(found.epochs)["epoch"]:
-                candidates.append(found)
-    return max(candidates, key=lambda f: f.epochs, default=None)
+                longest = found
+    return longest
