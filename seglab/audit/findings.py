@@ -21,7 +21,7 @@ MOSTLY = DWARFS = 0.5
 
 @dataclass(frozen=True)
 class Finding:
-    """`level` is bad (stops training or spoils its score), care (know it), or good; `text` is a sentence or two."""
+    """`level` is bad (stops training or spoils its score), warning, or good; `text` is a sentence or two."""
 
     level: str
     text: str
@@ -69,7 +69,7 @@ def findings(
     """Everything worth saying, the worst first."""
     out = [*_faults(faults), *_leaks(records, duplicates, found), *_classes(records, classes), *_turned(records)]
     out += _copies(records, duplicates, found) + _ceiling(ceiling) + _contradictions(records, issues)
-    order = {"bad": 0, "care": 1, "good": 2}
+    order = {"bad": 0, "warning": 1, "good": 2}
     return sorted(out, key=lambda f: order[f.level])
 
 
@@ -87,7 +87,7 @@ def _turned(records: Sequence[Record]) -> list[Finding]:
     if not names:
         return []
     text = f"{plural(len(names), 'image')} turned upright, as the EXIF orientation says"
-    return [Finding("care", f"{text}: {_some(names)}. Their labels must fit what a viewer shows.")]
+    return [Finding("warning", f"{text}: {_some(names)}. Their labels must fit what a viewer shows.")]
 
 
 def _more(items: Sequence[Any]) -> str:
@@ -134,7 +134,7 @@ def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]
         share = unlabelled / (unlabelled + sum(int(r.counts.sum()) for r in records if r.counts is not None))
         known = f" ({share:.1%})" if share >= 0.001 else ""
         out.append(
-            Finding("care", f"{plural(unlabelled, 'pixel')}{known} without a label: they neither train nor count.")
+            Finding("warning", f"{plural(unlabelled, 'pixel')}{known} without a label: they neither train nor count.")
         )
     return [finding for finding in out if finding]
 
@@ -147,7 +147,7 @@ def _dwarfing(classes: Sequence[str], overall: np.ndarray) -> Finding | None:
     constant = share / (overall > 0).sum()
     ratio = f", {share / overall[second]:.1f} times as much as {quoted(classes[second])}" if overall[second] else ""
     return Finding(
-        "care",
+        "warning",
         f"{quoted(classes[first])} dwarfs the rest: it covers {share:.1%} of the labelled pixels{ratio}. A map of "
         f"nothing else has {share:.1%} of its pixels right and an mIoU of {constant:.3f}: judge by the IoU of each "
         "class, not by accuracy.",
@@ -163,12 +163,12 @@ def _copies(records: Sequence[Record], duplicates: Sequence[Duplicate], found: S
     if duplicates:
         exact = sum(d.identical for d in duplicates)
         text = f"{plural(len(duplicates), 'pair')} of images are near-duplicates, {exact} of them equal in every pixel"
-        out.append(Finding("care", f"{text}: {example(duplicates)}"))
+        out.append(Finding("warning", f"{text}: {example(duplicates)}"))
     for kind, what in ((SAME_PIXELS, "cuts of the same picture"), (SAME_GROUND, "the same ground at another time")):
         chosen = [o for o in found if o.kind == kind and (o.a, o.b) not in whole]
         if chosen:
             text = f"{plural(len(chosen), 'pair')} of images show {what}, {sum(o.pixels for o in chosen):,} pixels"
-            out.append(Finding("care", f"{text}: {example(chosen)}"))
+            out.append(Finding("warning", f"{text}: {example(chosen)}"))
     return out
 
 
@@ -178,11 +178,11 @@ def _contradictions(records: Sequence[Record], issues: Sequence[Issue]) -> list[
     wrong = [records[i.index].pair.name for i in issues if i.disagreeing > MOSTLY]
     if wrong:
         text = f"{plural(len(wrong), 'label')} of which the run contradicts most pixels"
-        out.append(Finding("care", f"{text}: {_some(wrong)}."))
+        out.append(Finding("warning", f"{text}: {_some(wrong)}."))
     moved = [f"{records[i.index].pair.name} ({i.shift[0]:+d}, {i.shift[1]:+d})" for i in issues if i.gain]
     if moved:
         text = f"{plural(len(moved), 'label')} would fit the run's map better if moved (pixels right, down)"
-        out.append(Finding("care", f"{text}: {_some(moved)}."))
+        out.append(Finding("warning", f"{text}: {_some(moved)}."))
     return out
 
 
@@ -196,7 +196,7 @@ def _ceiling(ceiling: Mapping[str, Any]) -> list[Finding]:
     low, worst = min((v, c) for c, v in ceiling["iou"].items() if v is not None)
     return [
         Finding(
-            "care",
+            "warning",
             f"{ceiling['pixels']:,} pixels were labelled twice, and the two labellings agree with an mIoU of "
             f"{ceiling['miou']:.3f} ({ceiling['agreement']:.1%} of the pixels; {quoted(worst)} only {low:.2f}). "
             "A map that scores much higher against one of them is overfitted to it.",

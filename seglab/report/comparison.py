@@ -122,7 +122,8 @@ def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
     found = table.compared[0].validation if table.compared else None
     if found is None:
         return [], "image", "no images", []
-    images, scenes = len(found.names), len(set(found.scenes))
+    images = len(found.names)
+    scenes = len(set(found.scenes))
     alone = f"{images} validation images"
     if not all(found.scenes):
         why = "The scenes of the images are not known. If several images show one scene, intervals are too narrow."

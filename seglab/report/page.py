@@ -49,7 +49,7 @@ class ScoreTable:
 
 @dataclass
 class Section:
-    """All that the page says of one table."""
+    """The content of the page for one table."""
 
     table: Table
     comparison: Comparison
@@ -130,7 +130,8 @@ def _section(table: Table, limit: dict[str, Any] | None, data: "SegmentationData
     majority = next((e.cell.results.get("majority_miou") for e in table.done), None)
     scores = [g.mean.value for g in found.groups if g.mean]
     top = limit["miou"] if limit and limit.get("miou") else 0.0
-    low, high = min([*scores, majority or 1.0], default=0.0), max([*scores, top], default=1.0)
+    low = min([*scores, majority or 1.0], default=0.0)
+    high = max([*scores, top], default=1.0)
     return Section(
         table, found, *_grid(found, low, high), low, high, majority, _scores(found, table),
         [(e, e.validation.confusion.sum(0)) for e in table.compared if e.validation],
@@ -141,7 +142,8 @@ def _section(table: Table, limit: dict[str, Any] | None, data: "SegmentationData
 
 def _grid(found: Comparison, low: float, high: float) -> tuple[list[int], list[tuple[str, list[Field]]]]:
     by_place = {(g.loss, g.epochs): g for g in found.groups}
-    epochs, losses = sorted({g.epochs for g in found.groups}), dict.fromkeys(g.loss for g in found.groups)
+    epochs = sorted({g.epochs for g in found.groups})
+    losses = dict.fromkeys(g.loss for g in found.groups)
     ties = {(r.group.loss, r.group.epochs) for r in found.ties}
     best = (found.best.loss, found.best.epochs) if found.best else None
 
@@ -185,13 +187,16 @@ def _shares(table: Table) -> list[tuple[str, list[float]]]:
 
 def _calibrations(table: Table) -> list[tuple[Entry, Chart, float]]:
     """Reliability diagram and expected calibration error of each cell."""
-    out, colors = [], colors_of(table.entries)
+    out = []
+    colors = colors_of(table.entries)
     for e in table.done:
         bins = e.calibration
         if bins is None or not bins[:, 0].sum():
             continue
         used = bins[bins[:, 0] > 0]
-        n, right, confidence = used[:, 0] / used[:, 0].sum(), used[:, 1] / used[:, 0], used[:, 2] / used[:, 0]
+        n = used[:, 0] / used[:, 0].sum()
+        right = used[:, 1] / used[:, 0]
+        confidence = used[:, 2] / used[:, 0]
         rows = list(zip(n.tolist(), right.tolist(), confidence.tolist(), strict=True))
         drawing: Markup = reliability(f"reliability of {e.name}", rows, colors[e.cell.loss])
         out.append((e, Chart(e.name, drawing, []), expected_calibration_error(bins)))
