@@ -6,6 +6,7 @@ from typing import Any
 
 from seglab.benchmark.benchmark import benchmark
 from seglab.config.schema import Config, ConfigError
+from seglab.run.folder import DONE
 from seglab.sweep.done import cell_done, show
 from seglab.training.row import train_row
 
@@ -18,10 +19,7 @@ def job(config: Config, alone: bool = False) -> list[dict[str, Any]]:
     `alone`: no sweep follows that would show what it left.
     """
     if not config.benchmark:
-        results = train_row(config, cell_done)
-        if alone and (report := show(Path(config.output_dir).expanduser() / config.study)):
-            log.info("%s shows it", report)
-        return results
+        return _trained_alone(config) if alone else train_row(config, cell_done)
     if config.profile:
         raise ConfigError("profile=true with benchmark=true: accepted is one of them")
     if config.together:
@@ -29,3 +27,13 @@ def job(config: Config, alone: bool = False) -> list[dict[str, Any]]:
             "benchmark=true with trainer.strategy=ddp: it measures one device; accepted are other trainers"
         )
     return [benchmark(config)]
+
+
+def _trained_alone(config: Config) -> list[dict[str, Any]]:
+    pages: list[Path | None] = []
+    results = train_row(config, lambda cell, data: pages.append(show(cell.study, data)))
+    if not pages and any(result["status"] != DONE for result in results):
+        pages.append(show(Path(config.output_dir).expanduser() / config.study))
+    if pages and pages[-1]:
+        log.info("%s shows it", pages[-1])
+    return results
