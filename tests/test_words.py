@@ -142,6 +142,9 @@ def test_a_data_files_own_classes_are_all(conf: Path) -> None:
     assert composed([*words, "data.classes.road='#00ff00'"]).classes == classes | {"road": "#00ff00"}
     assert len(composed(["data=folder", "data.root=x", "+data.classes.rail='#00ff00'"]).classes) == 5
     assert len(composed(["data=tr2"]).classes) == 4
+    numbers = {0: "#000000", 1: "#ffffff"}
+    (conf / "data" / "two.yaml").write_text(yaml.safe_dump({"defaults": ["folder"], "classes": numbers}))
+    assert composed(words).classes == {"0": "#000000", "1": "#ffffff"}
     asked = 'data.classes={"b": "#0000ff", "a": "#00ff00"}'
     assert list(composed(["data=folder", "data.root=x", asked]).classes) == ["b", "a"]
 

@@ -35,6 +35,9 @@ def config_of(cfg: "DictConfig | Mapping[str, Any] | Config") -> Config:
     values = mappings(OmegaConf.to_container(OmegaConf.create(composed), resolve=True))
     if isinstance(values.get("optimizer"), str):
         raise ConfigError(_other_optimizer(values["optimizer"]))
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("classes"), dict):  # YAML reads a class `0` as a number
+        data["classes"] = {str(name): color for name, color in data["classes"].items()}
     config = Config.of(values)
     check_trainer(config)
     check(config)
