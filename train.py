@@ -1,6 +1,8 @@
 """Trains one cell, or with -m a grid of them: python train.py -m loss=lovasz,dice,focal epochs=20,50,100."""
 
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -10,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seglab.config.messages import ending, one_line, speak
+from seglab.config.messages import closed_output, ending, one_line, speak, telling_command
 from seglab.machine.signals import forget
 
 
@@ -25,7 +27,7 @@ def main(cfg: DictConfig) -> list[dict] | None:
     hydra_config = HydraConfig.get()
     alone = hydra_config.mode == RunMode.RUN
     try:
-        config = named(cfg, hydra_config.runtime.choices)
+        config = named(cfg, hydra_config)
         if config.together and not alone:
             in_a_fresh_process(list(hydra_config.overrides.task))
             return None
@@ -47,12 +49,27 @@ def run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us the error instead of printing a part of it
     forget()
     speak()
+    typed = sys.argv
     try:
-        main()
+        with telling_command(), closed_output():
+            _main_of(typed)
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as e:
         if asked_for_trace:
             raise
         raise SystemExit(f"train.py: {one_line(e)}") from None
+    finally:
+        sys.argv = typed
+
+
+def _main_of(typed: Sequence[str]) -> None:
+    from seglab.config.compose import with_missing_plus
+    from seglab.config.words import arranged
+
+    def of(words: Sequence[str]) -> None:
+        sys.argv = [typed[0], *words]
+        main()
+
+    with_missing_plus(of, arranged(typed[1:]))
 
 
 if __name__ == "__main__":

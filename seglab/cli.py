@@ -41,10 +41,15 @@ def grid(a: argparse.Namespace) -> None:
 def predict(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from seglab.config.read import read
     from seglab.predict.predict import write_maps
+    from seglab.predict.scale import scale_of
     from seglab.run.folder import Run
 
-    maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint)
+    scale = scale_of(read(Run(a.run)), a.scale)
+    maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint, scale)
+    if scale.words:
+        print(f"seglab: {scale.words}", file=sys.stderr)
     for path in tqdm(maps, "maps", len(a.images), leave=False, disable=not sys.stderr.isatty()):
         tqdm.write(str(path))
 
@@ -66,6 +71,13 @@ def report(a: argparse.Namespace) -> None:
     from seglab.report.page import write_report
 
     print(write_report(a.study, a.out, a.audit))
+
+
+def factor(text: str) -> float:
+    """A number above 0, of a command line."""
+    if not 0 < float(text) < float("inf"):
+        raise ValueError(text)
+    return float(text)
 
 
 COMMANDS = {
@@ -95,6 +107,11 @@ COMMANDS = {
             "images": {"type": Path, "nargs": "+", "help": "8-bit pictures"},
             "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--scale": {
+                "type": factor,
+                "metavar": "FACTOR",
+                "help": "resizes images first; default: as in training",
+            },
         },
     ),
     "report": Command(
@@ -149,7 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("seglab: stopped by Ctrl-C", file=sys.stderr)
         code = INTERRUPTED
     except (ValueError, OSError) as e:
-        print(f"seglab: {e}", file=sys.stderr)
+        from seglab.config.messages import full_disk
+
+        print(f"seglab: {full_disk(e) or e}", file=sys.stderr)
         code = FAILED
     sys.exit(code or 0)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -129,6 +130,27 @@ def train(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
         caplog.clear()
         message = run_train(images, tmp_path, overrides)
         return message, caplog.text + capsys.readouterr().out
+
+    return call
+
+
+class Ended(NamedTuple):
+    code: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def seglab(capsys: pytest.CaptureFixture[str]):
+    """`seglab(*arguments)` returns how the command ended and what it said."""
+
+    from seglab import cli
+
+    def call(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(map(str, arguments)))
+        return Ended(ended.value.code, *capsys.readouterr())
 
     return call
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -25,25 +24,6 @@ from tests.conftest import ROOT
 def run(copied) -> Run:
     (run,) = runs_of(copied("epochs=1"))
     return run
-
-
-class Ended(NamedTuple):
-    code: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def seglab(capsys: pytest.CaptureFixture[str]):
-    """`seglab(*arguments)` returns how the command ended and what it said."""
-
-    def call(*arguments: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(map(str, arguments)))
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    return call
 
 
 def process(*arguments: object, **options) -> subprocess.CompletedProcess[str]:

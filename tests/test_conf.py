@@ -91,7 +91,7 @@ WRONG = [
     (["loss=focal", "loss.gamma=-1"], "loss: gamma -1: expected a number >= 0"),
     (["optimizer.lr=fast"], 'optimizer.lr="fast": accepted is'),
     (["+optimizer.momentum=1"], "optimizer.momentum: no such key of Adam; accepted are"),
-    (["+trainer.precision=16"], "trainer.precision: no such key of Trainer; accepted are"),
+    (["+trainer.precision=16"], "trainer.precision can't be set: accepted is precision= without trainer."),
     (["+data.augment.0.q=1"], "data.augment[0].q: no such key of HorizontalFlip"),
     (["loss._target_=os.system"], "loss._target_='os.system': accepted is a class or function of"),
     (["data.root=???"], "data.root must be given"),

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import seglab.losses
 from seglab.cli import COMMANDS, EXIT_CODES, parser
 from seglab.config.compose import composed
+from seglab.config.trainer import ACCEPTED
 from seglab.run.folder import runs_of
 from tests.conftest import ROOT
 
@@ -158,6 +159,7 @@ def test_settings_that_it_names_are_there(page: str) -> None:
     files = {path: str(path.parent.relative_to(CONF)).replace("/", ".") for path in CONF.rglob("*/*.yaml")}
     known = set().union(*(keys_of(yaml.safe_load(path.read_text()), group) for path, group in files.items()))
     known |= keys_of(yaml.safe_load((CONF / "train.yaml").read_text())["optimizer"], "optimizer")
+    known |= {f"trainer.{key}" for key in ACCEPTED} | {"optimizer.weight_decay"}
     groups = "|".join(re.escape(group) for group in {*files.values(), "optimizer"})
     code = " ".join(re.findall(r"`([^`\n]+)`", PAGES[page]))
     assert set(re.findall(rf"(?<![\w./+-])((?:{groups})(?:\.\w+)+)\b", code)) - known == set()

@@ -28,6 +28,8 @@ MOVES_NO_WEIGHT = {
     "config/constructors.py": "the same",
     "config/messages.py": "words",
     "config/schema.py": "the config again",
+    "config/trainer.py": "the config again",
+    "config/words.py": "the config again",
     "labels.py": "of a training only as far as its loss and data import it",
     "machine/files.py": "writes",
     "machine/processes.py": "picks one of several equal devices",

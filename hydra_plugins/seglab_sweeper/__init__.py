@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
     from seglab.sweep.plan import Job
@@ -24,6 +26,7 @@ class GridSweeperConf:
     params: dict[str, str] | None = None
 
 
+OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)  # else a folder named `~` is made
 ConfigStore.instance().store(group="hydra/sweeper", name="seglab", node=GridSweeperConf, provider="seglab")
 
 
@@ -83,5 +86,5 @@ class GridSweeper(BasicSweeper):
         for job in asked:
             overrides = [*job, f"threads={threads}"] if threads and self.config.threads is None else [*job]
             cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-            jobs.append((overrides, named(cfg, cfg.hydra.runtime.choices)))
+            jobs.append((overrides, named(cfg, cfg.hydra)))
         return jobs

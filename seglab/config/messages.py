@@ -1,24 +1,70 @@
 """One line for every error that a user can cause."""
 
+import errno
 import logging
 import os
+import re
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from seglab.config.schema import did_you_mean
+from seglab.machine.signals import ask_to_stop, asked_to_stop
 from seglab.run.folder import DONE, INTERRUPTED
+
+NOBODY_READS = "the end of its output"
+"""The reason of a stop where whoever read the output stopped reading, as `| head` does."""
+
+CLOSED = 141
+"""The exit code that a shell gives a program which SIGPIPE ended."""
+
+
+class Output(logging.StreamHandler):
+    """Handler that asks the training to stop, as Ctrl-C does, when nobody reads the output any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            return super().handleError(record)
+        speak_to_nobody()
+        ask_to_stop(NOBODY_READS)
+
+
+def speak_to_nobody() -> None:
+    """Lets go of an output that is closed; else Python's own last flush complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def closed_output() -> Iterator[None]:
+    """Raises SystemExit of code 141 where the output was closed meanwhile."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        speak_to_nobody()
+        raise SystemExit(CLOSED) from None
+    except SystemExit as e:
+        if asked_to_stop() != NOBODY_READS:
+            raise
+        print(e.code, file=sys.stderr)
+    if asked_to_stop() == NOBODY_READS:
+        raise SystemExit(CLOSED)
 
 
 def speak() -> None:
     """What is logged goes to the terminal, without the traces that a run's own log also holds."""
-    handler = logging.StreamHandler(sys.stdout)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # an `ü` in ASCII is no reason to fail
+    handler = Output(sys.stdout)
     handler.setLevel(logging.INFO)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     # of Hydra 1.3, which rightly checks conf/hydra/launcher against the plugins' own
@@ -32,6 +78,10 @@ def one_line(error: Exception) -> str:
         return f"{group}={choice}: no such {group}; {did_you_mean(choice, error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {str(error).splitlines()[0]}"
+    if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
+        return _needs_multirun(sweep[1])
+    if full := full_disk(error):
+        return full
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         known = [str(k) for k in cause.parent_node or () if k != "_target_"]
@@ -39,6 +89,39 @@ def one_line(error: Exception) -> str:
     if "hydra_plugins.hydra_" in str(error):
         return "this launcher is an extra: pip install -e '.[cluster]'"
     return str(error) if isinstance(error, ValueError) else (str(error) or str(cause)).splitlines()[0]
+
+
+def _needs_multirun(override: str) -> str:
+    """The line for several values without `-m`."""
+    key, _, value = override.partition("=")
+    words = [word for word in shlex.split(command()) if word != "python"]
+    if not words or not words[0].endswith("train.py"):  # another command, which has no -m
+        return f"{override}: accepted is one value; one that holds a comma is {shlex.quote(f'{key}={value!r}')}"
+    return f"{override}: a list of values needs -m: {shlex.join(['python', words[0], '-m', *words[1:]])}"
+
+
+def reason(error: BaseException, folder: Path) -> str:
+    """Why a training ended, as one line: of a loader's worker the cause, of a full disk the path and what is free."""
+    text = str(error)
+    if full := full_disk(error, folder):
+        return full
+    if "Original Traceback" in text:  # torch puts the trace of a worker into the message
+        flush = [line for line in text.splitlines() if line and not line[0].isspace()]
+        return f"{flush[-1]} (in a worker of the data loader)"
+    cause = f": {error.__cause__}" if text.startswith("DataLoader worker") and error.__cause__ else ""
+    return f"{type(error).__name__}: {text}{cause}".splitlines()[0]
+
+
+def full_disk(error: BaseException | None, folder: Path = Path()) -> str | None:
+    """The line for a full disk: the path, `folder` unless the error names one, and what is free; None for others."""
+    while error and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    path = Path(getattr(error, "filename", None) or folder).absolute()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    free = shutil.disk_usage(there).free / 1e6
+    return f"{path}: the disk is full, {free:.0f} MB are free; the same command goes on once there is more ({error})"
 
 
 def ending(results: Sequence[Mapping[str, Any]]) -> str | None:

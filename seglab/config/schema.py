@@ -1,6 +1,7 @@
 """The config as one typed, frozen object: each field says what it decides, and a wrong value is one line."""
 
 import difflib
+import os.path
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, Self
@@ -74,7 +75,7 @@ def plain(value: Any) -> Any:
 
 
 Node = Annotated[dict[str, Any], AfterValidator(frozen)]
-Text = Annotated[str, BeforeValidator(str)]
+Folder = Annotated[str, BeforeValidator(str), AfterValidator(os.path.expanduser)]
 Study = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(str)]
 
 
@@ -118,7 +119,7 @@ class Config(BaseModel):
     share: Annotated[bool, RECORD] = True
     on_error: Annotated[Literal["continue", "stop"], RECORD] = "continue"
     marks: Annotated[list[PositiveInt] | None, PLACE] = None
-    output_dir: Annotated[Text, PLACE] = "outputs"
+    output_dir: Annotated[Folder, PLACE] = "outputs"
     names: Annotated[Names, RECORD] = Names()
 
     @classmethod

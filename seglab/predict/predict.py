@@ -1,7 +1,7 @@
 """A run and images of any size -> maps."""
 
-import os
 from collections.abc import Iterator, Sequence
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,14 @@ from seglab.config.constructors import check_node
 from seglab.config.parts import build_model
 from seglab.config.read import read
 from seglab.data.folder import pixels
-from seglab.labels import color_image
+from seglab.labels import VOID, color_image
 from seglab.machine.precision import autocast, resolved_precision
 from seglab.maps.scoring import predict
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
+from seglab.predict.files import check_names, height_and_width, large_pictures, nothing, save
+from seglab.predict.memory import bytes_per_pixel, free_memory
+from seglab.predict.scale import Scale, back, scale_of
 from seglab.run import checkpoints
 from seglab.run.folder import Run
 
@@ -54,38 +57,86 @@ def in_precision(net: Network, precision: str) -> Network:
     return net
 
 
-def write_maps(run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last") -> Iterator[Path]:
+LARGE = 1_000_000
+"""Pixels from which on the memory for a map is compared with what is free."""
+
+TOO_LARGE = "cut it into tiles that overlap"
+
+
+def write_maps(
+    run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last", scale: Scale | None = None
+) -> Iterator[Path]:
     """Writes `<name>.png` (class ids) and `<name>_color.png` for each image and yields the former.
 
-    An image is read as it is: one that is coarser or finer than the training images should be resized first.
-    Raises ValueError, before it writes any, if a map would replace another or an image.
+    A pixel that is transparent, or that its file calls no data, is VOID. `scale`: the run's own unless given. Raises
+    ValueError at once if a map would replace another file than a map; and at the end, when the other images have
+    theirs, if one can't be mapped.
     """
-    _check_names(images, out)
-    net = load_network(run, checkpoint)
+    check_names(images, out)
+    return _maps(run, images, out, Mapper(load_network(run, checkpoint), scale or scale_of(read(run))))
+
+
+def _maps(run: Run, images: Sequence[Path], out: Path, mapper: "Mapper") -> Iterator[Path]:
     classes = read(run).classes
-    out.mkdir(parents=True, exist_ok=True)
+    problems = []
     for image in images:
-        prediction = predict(net, pixels(image, "RGB"))
-        _save(color_image(prediction, classes), out / f"{image.stem}_color.png")
-        _save(prediction, out / f"{image.stem}.png")
+        try:
+            prediction = mapper.map_of(image)
+        except (ValueError, OSError) as e:
+            problems.append(str(e))
+            continue
+        save(color_image(prediction, classes), out / f"{image.stem}_color.png", run.folder.resolve().name)
+        save(prediction, out / f"{image.stem}.png", run.folder.resolve().name)
         yield out / f"{image.stem}.png"
+    if problems:
+        head = f"{len(problems)} of {len(images)} images have no map: " if len(images) > 1 else ""
+        raise ValueError(head + "; ".join(problems))
 
 
-def _check_names(images: Sequence[Path], out: Path) -> None:
-    taken = {image.resolve(): str(image) for image in images}
-    for image in images:
-        for path in (out / f"{image.stem}.png", out / f"{image.stem}_color.png"):
-            there = taken.setdefault(path.resolve(), f"the map of {image}")
-            if there != f"the map of {image}":
-                raise ValueError(
-                    f"{path}, the map of {image}, would replace {there}; accepted is another name or --out"
-                )
+class Mapper:
+    """Maps of image files by one network at one scale."""
 
+    def __init__(self, net: Network, scale: Scale):
+        self.net = net
+        self.scale = scale
+        self._bytes_per_pixel: float | None = None
 
-def _save(picture: np.ndarray, path: Path) -> None:
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(picture).save(making, "PNG")
-        making.replace(path)  # so that Ctrl-C leaves no half of a map
-    finally:
-        making.unlink(missing_ok=True)
+    def map_of(self, path: Path) -> np.ndarray:
+        """The map `uint8 [H,W]` of an image. Raises ValueError that names the file and the reason."""
+        with large_pictures():
+            height, width = self._size(path)
+            self._check_memory(path, *self.scale.of(height, width))
+            image = pixels(path, "RGB")
+            empty = nothing(path)
+        try:
+            prediction = back(predict(self.net, self.scale.shrunk(image)), *image.shape[:2])
+        except (MemoryError, RuntimeError) as e:
+            if isinstance(e, RuntimeError) and "memory" not in str(e):
+                raise
+            raise ValueError(f"{path}: the memory is not enough for {width}x{height} pixels; {TOO_LARGE}") from e
+        if empty is not None and empty.shape == prediction.shape:
+            prediction[empty] = VOID
+        return prediction
+
+    def _size(self, path: Path) -> tuple[int, int]:
+        try:
+            return height_and_width(path)
+        except Image.DecompressionBombError:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise ValueError(f"{path}: more than {most / 1e6:.0f} million pixels; {TOO_LARGE}") from None
+        except (OSError, SyntaxError, ValueError):
+            pixels(path, "RGB")  # which says what is wrong with it
+            raise
+
+    def _check_memory(self, path: Path, height: int, width: int) -> None:
+        """Raises ValueError if a map of this size needs more memory than is free."""
+        if height * width < LARGE:
+            return
+        if self._bytes_per_pixel is None:
+            self._bytes_per_pixel = bytes_per_pixel(self.net)
+        needed = self._bytes_per_pixel * height * width
+        free = free_memory()
+        if free is not None and needed > free:
+            side = isqrt(int(0.8 * free / self._bytes_per_pixel)) // 32 * 32
+            sizes = f"a map of {width}x{height} pixels needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free"
+            raise ValueError(f"{path}: {sizes}; {TOO_LARGE}, of at most {side}x{side}")

@@ -59,7 +59,10 @@ class SegmentationTask(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         with during(self.trainer, "forward"):
             logits = (self._compiled or self.net)(batch["image"])
-        return self._add_loss(logits, batch, "train")
+        loss = self._add_loss(logits, batch, "train")
+        asked = self.trainer.accumulate_grad_batches
+        there = min(asked, int(self.trainer.num_training_batches) - batch_idx // asked * asked)
+        return loss if there == asked else loss * (asked / there)  # Lightning divides by `asked` also in the last step
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> "dict[str, Scored]":
         stage = self._scored_stages[dataloader_idx]
@@ -95,10 +98,12 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         self.net.start_batch(batch_idx)
-        epoch = self.global_step / self.trainer.num_training_batches
+        batches = int(self.trainer.num_training_batches)
+        epoch = self.global_step / -(-batches // self.trainer.accumulate_grad_batches)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * self.schedule.factor(epoch, self.trainer.max_epochs or 0)
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
+        seen = self.epoch * batches + batch_idx  # the step, where each batch is one
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, seen]).generate_state(1)[0]))
 
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # each process has running statistics of its own: the first's are kept
@@ -133,6 +138,8 @@ class SegmentationTask(pl.LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        if self.trainer.gradient_clip_val and hasattr(optimizer, "_step_supports_amp_scaling"):
+            optimizer._step_supports_amp_scaling = False  # Lightning then unscales before it clips, else it refuses
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ Statistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
 class Gauges(pl.Callback):
     """Sums over an epoch, kept on the device until `means` is asked, and in every checkpoint.
 
-    The norms are those that the optimiser sees: unscaled, and averaged over the processes that train together.
+    The norms are those of a step's gradient: unscaled, before it is clipped, of all batches that are added up for the
+    step, and averaged over the processes that train together.
     """
 
     def __init__(self) -> None:

@@ -64,9 +64,9 @@ class Recorder(pl.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: SegmentationTask, *_: Any) -> None:  # type: ignore[override]
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if last:
-            return
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        if batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches:
+            return  # a checkpoint holds no gradients that are half added up
         now = trainer.world_size == 1 or trainer.global_step % TOGETHER == 0
         stop = now and _any(trainer, bool(asked_to_stop()))
         if stop or self._is_due(trainer.global_step) or (now and _any(trainer, self._is_late)):

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from seglab.config.identity import WORDS, recorded
+from seglab.config.messages import reason
 from seglab.config.read import read
 from seglab.config.schema import Config, ConfigError
 from seglab.data import SegmentationData
@@ -113,10 +114,10 @@ def _attempt(
             level = logging.DEBUG if isinstance(e, EXPECTED) else logging.ERROR
             log.log(level, "%s", traceback.format_exc().rstrip())
             status = DIVERGED if isinstance(e, NotFinite) else INTERRUPTED if isinstance(e, Interrupted) else FAILED
-            reason = f"{type(e).__name__}: {e}".splitlines()[0]
+            why = reason(e, longest.run.folder)
     for cell in cells:
         if not cell.run.done and cell not in results:
-            results[cell] = cell.head(status, reason)
+            results[cell] = cell.head(status, why)
             if not cell.run.config_file.exists():
                 cell.start(None).close()  # it never began, but the grid must name it
             cell.run.write_results(results[cell])

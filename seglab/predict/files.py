@@ -1,0 +1,79 @@
+"""The files of `seglab predict`: which pixels of an image hold nothing, and maps that replace only maps."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+MARK = "seglab"
+"""Key of the text in a PNG by which a map of `seglab predict` is known; its value is the run's folder."""
+
+NODATA = 42113
+"""The tag in which GDAL keeps the value of a TIFF's pixels that hold nothing."""
+
+
+@contextmanager
+def large_pictures() -> Iterator[None]:
+    """Pillow does not warn of a large image; it still refuses one of more than 178 million pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def height_and_width(path: Path) -> tuple[int, int]:
+    """The size of a picture, of which no pixel is read. Raises OSError for a file that is none."""
+    with Image.open(path) as picture:
+        return picture.height, picture.width
+
+
+def nothing(path: Path) -> np.ndarray | None:
+    """`bool [H,W]`: the pixels that are transparent, or have the value that a TIFF names for no data; None without."""
+    with Image.open(path) as picture:
+        found = []
+        if "A" in picture.getbands() or "transparency" in picture.info:
+            found.append(np.asarray(picture.convert("RGBA"))[..., 3] == 0)
+        named = str(getattr(picture, "tag_v2", {}).get(NODATA, "")).strip(" \0")
+        if named:
+            values = np.asarray(picture)
+            empty = values == float(named)
+            found.append(empty if empty.ndim == 2 else empty[..., :3].all(-1))
+    return np.logical_or.reduce(found) if found else None
+
+
+def check_names(images: Sequence[Path], out: Path) -> None:
+    """Raises ValueError if a map would replace another, or a file that `seglab predict` did not write."""
+    taken = {image.resolve(): str(image) for image in images}
+    for image in images:
+        for path in (out / f"{image.stem}.png", out / f"{image.stem}_color.png"):
+            there = taken.setdefault(path.resolve(), f"the map of {image}")
+            if there == f"the map of {image}" and path.exists() and not _is_map(path):
+                there = "a file that is no map of seglab predict"
+            if there != f"the map of {image}":
+                raise ValueError(
+                    f"{path}, the map of {image}, would replace {there}; accepted is another name or --out"
+                )
+
+
+def save(picture: np.ndarray, path: Path, run: str) -> None:
+    """Writes a map of a run as a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = PngImagePlugin.PngInfo()
+    text.add_text(MARK, run)
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        Image.fromarray(picture).save(making, "PNG", pnginfo=text)
+        making.replace(path)  # so that Ctrl-C leaves no half of a map
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def _is_map(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return MARK in picture.info
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
