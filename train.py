@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seglab.config.messages import closed_output, ending, one_line, speak, telling_command
+from seglab.config.messages import closed_output, ending, full_disk, one_line, speak, telling_command
 from seglab.machine.signals import forget
 
 
@@ -32,10 +32,12 @@ def main(cfg: DictConfig) -> list[dict] | None:
             in_a_fresh_process(list(hydra_config.overrides.task))
             return None
         results = job(config, alone)
-    except ValueError as e:
+    except (ValueError, OSError) as e:
+        said = full_disk(e, Path(cfg.output_dir).expanduser() / str(cfg.study)) or str(e)
         if not alone:
+            print(said)
             raise
-        raise SystemExit(f"train.py: {e}") from None  # passes Hydra, which would say more
+        raise SystemExit(f"train.py: {said}") from None  # passes Hydra, which would say more
     if alone and (why := ending(results)):
         raise SystemExit(why)
     if "SLURM_JOB_ID" in os.environ and any(cell["status"] == "interrupted" for cell in results):

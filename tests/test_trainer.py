@@ -61,7 +61,7 @@ def test_a_refused_argument_is_one_line_with_or_without_a_plus(train, tmp_path: 
     for plus in ("+", ""):
         said, _ = train(f"{plus}trainer.check_val_every_n_epoch=2")
         assert said.startswith("train.py: trainer.check_val_every_n_epoch can't be set: ") and "\n" not in said
-    assert not list(tmp_path.glob("*/*/config.yaml"))
+    assert not (tmp_path / "default").exists()
 
 
 def test_steps_of_several_batches_are_steps_of_larger_ones(train, tmp_path: Path) -> None:

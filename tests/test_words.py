@@ -116,10 +116,11 @@ def test_an_optimizer_by_its_name_alone(name: str, way: str) -> None:
 
 
 def test_an_experiment_that_is_not_there(train, tmp_path: Path) -> None:
-    for options in ([], ["-m"]):
+    for options in ([], ["-m"]):  # and leaves no folder
         assert train("experiment=demoo", *options)[0].startswith(
             "train.py: experiment=demoo: no such experiment; did you mean demo? accepted are demo"
         )
+    assert not (tmp_path / "default").exists()
     assert composed(["data.root=x"]).study == "default"
 
 

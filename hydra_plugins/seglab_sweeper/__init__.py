@@ -38,7 +38,7 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
-        from seglab.config.messages import command, telling_command
+        from seglab.config.messages import command, full_disk, telling_command
         from seglab.machine.signals import asked_to_stop, stopping_softly
         from seglab.sweep.plan import finish, say_plan, trainings
 
@@ -61,7 +61,10 @@ class GridSweeper(BasicSweeper):
                 returned = []
         if asked_to_stop():
             print(f"stopped by {asked_to_stop()}; this goes on: {command()}")
-        finish(rows)
+        try:
+            finish(rows)
+        except OSError as e:
+            raise SystemExit(f"train.py: {full_disk(e, rows[0].cells[0].study) or e}") from None
         return returned
 
     def _benchmark(self, jobs: list["Job"], launcher: str) -> list[Any]:

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def speak_to_nobody() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Says nothing of a thread that a full disk ended: the training ends of it, too, in one line."""
+    if not full_disk(ended.exc_value):
+        threading.__excepthook__(ended)
+
+
 @contextmanager
 def closed_output() -> Iterator[None]:
     """Raises SystemExit of code 141 where the output was closed meanwhile."""
@@ -64,6 +71,7 @@ def speak() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an `ü` in ASCII is no reason to fail
+    threading.excepthook = _of_thread
     handler = Output(sys.stdout)
     handler.setLevel(logging.INFO)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
@@ -106,22 +114,27 @@ def reason(error: BaseException, folder: Path) -> str:
     if full := full_disk(error, folder):
         return full
     if "Original Traceback" in text:  # torch puts the trace of a worker into the message
-        flush = [line for line in text.splitlines() if line and not line[0].isspace()]
-        return f"{flush[-1]} (in a worker of the data loader)"
-    cause = f": {error.__cause__}" if text.startswith("DataLoader worker") and error.__cause__ else ""
-    return f"{type(error).__name__}: {text}{cause}".splitlines()[0]
+        after = text[text.rindex("\n  File ") :].splitlines()[2:]
+        cause = next((line for line in after if line and not line[0].isspace()), text.splitlines()[0])
+        return f"{cause} (in a worker of the data loader)"
+    killed = text.startswith("DataLoader worker") and error.__cause__
+    return f"{type(error).__name__}: {text}{f': {error.__cause__}' if killed else ''}".splitlines()[0]
 
 
-def full_disk(error: BaseException | None, folder: Path = Path()) -> str | None:
+def full_disk(error: BaseException | None, folder: Path | None = None) -> str | None:
     """The line for a full disk: the path, `folder` unless the error names one, and what is free; None for others."""
     while error and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         error = error.__cause__ or error.__context__
-    if error is None:
+    if not isinstance(error, OSError):
         return None
-    path = Path(getattr(error, "filename", None) or folder).absolute()
+    named = error.filename2 or error.filename or folder  # the second is where a file is moved to
+    if named is None:
+        return f"the disk is full ({os.strerror(errno.ENOSPC)})"
+    path = Path(named).absolute()
     there = next(p for p in (path, *path.parents) if p.exists())
     free = shutil.disk_usage(there).free / 1e6
-    return f"{path}: the disk is full, {free:.0f} MB are free; the same command goes on once there is more ({error})"
+    way = f"{free:.1f} MB are free; the same command goes on once there is more"
+    return f"{path}: the disk is full, {way} ({os.strerror(errno.ENOSPC)})"
 
 
 def ending(results: Sequence[Mapping[str, Any]]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from seglab.config.identity import WORDS, recorded
-from seglab.config.messages import reason
+from seglab.config.messages import full_disk, reason
 from seglab.config.read import read
 from seglab.config.schema import Config, ConfigError
 from seglab.data import SegmentationData
@@ -111,16 +111,19 @@ def _attempt(
                 _fit(longest, others, data, found, board, on_cell_done)
             return True
         except Exception as e:
-            level = logging.DEBUG if isinstance(e, EXPECTED) else logging.ERROR
+            level = logging.DEBUG if isinstance(e, EXPECTED) or full_disk(e) else logging.ERROR
             log.log(level, "%s", traceback.format_exc().rstrip())
             status = DIVERGED if isinstance(e, NotFinite) else INTERRUPTED if isinstance(e, Interrupted) else FAILED
             why = reason(e, longest.run.folder)
     for cell in cells:
         if not cell.run.done and cell not in results:
             results[cell] = cell.head(status, why)
-            if not cell.run.config_file.exists():
-                cell.start(None).close()  # it never began, but the grid must name it
-            cell.run.write_results(results[cell])
+            try:
+                if not cell.run.config_file.exists():
+                    cell.start(None).close()  # it never began, but the grid must name it
+                cell.run.write_results(results[cell])
+            except OSError:  # the disk is full for this, too
+                log.error("%s: %s", status, why)
     if status != INTERRUPTED and longest.config.on_error == "stop":
         ask_to_stop("on_error=stop")
     return False
@@ -182,6 +185,7 @@ def starting_point(cell: Cell) -> checkpoints.Found | None:
 def _log_into(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # of a full disk, which ends the training
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     before = log.level
