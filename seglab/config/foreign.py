@@ -17,10 +17,17 @@ FILES = ("encoder_weights", "weights")
 """Arguments of models that name files: the checkpoint has all weights, so they are not opened."""
 
 
+LARGEST = 10_000
+"""Number in a model's arguments: one of its depth could keep a machine busy for ever."""
+
+
 def check_model(config: Config) -> Config:
     """The config without files of weights. Raises ConfigError unless its model is one that conf/model lists."""
     node = {key: None if key in FILES else value for key, value in plain(config.model).items()}
     _check("model", "model", "", node)
+    for value in _leaves(node):
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise ConfigError(f"model: {value} is more than the {LARGEST} that a run folder's model may ask for")
     return config.but(model=node)
 
 
@@ -28,8 +35,8 @@ def build_reader(config: Config) -> "FolderReader":
     """The reader of images and labels. Raises ConfigError unless it is one that conf/data lists."""
     node = plain(config.data.get("reader") or {})
     _check("data.reader", "data", "reader", node)
-    for text in _texts(node):
-        if PurePath(text).is_absolute() or ".." in PurePath(text).parts:
+    for text in _leaves(node):
+        if isinstance(text, str) and (PurePath(text).is_absolute() or ".." in PurePath(text).parts):
             raise ConfigError(f"data.reader: {text[:60]!r} leads out of the folder of the data")
     try:
         return _made("data.reader", node)
@@ -105,13 +112,14 @@ def _names(place: str, node: Any) -> Iterator[tuple[str, str]]:
             yield from _names(f"{place}[]", item)
 
 
-def _texts(node: Any) -> Iterator[str]:
+def _leaves(node: Any) -> Iterator[Any]:
+    """Every key, and every value that is neither a list nor a mapping."""
     if isinstance(node, Mapping):
         for key, item in node.items():
-            yield from _texts(key)
-            yield from _texts(item)
+            yield key
+            yield from _leaves(item)
     elif isinstance(node, list):
         for item in node:
-            yield from _texts(item)
-    elif isinstance(node, str):
+            yield from _leaves(item)
+    else:
         yield node
