@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seglab.pages.text import printable
+
 DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
 FAILED, FAULTY = 1, 3
 INTERRUPTED, CLOSED = 130, 141  # what a shell gives a program that SIGINT or SIGPIPE ended
@@ -32,10 +34,15 @@ class Command:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def tell(text: str, **options: Any) -> None:
+    """Prints a text in which names and reasons may come from anybody."""
+    print(printable(text, keep="\n\t"), **options)
+
+
 def grid(a: argparse.Namespace) -> None:
     from seglab.report import write_grid
 
-    print(write_grid(a.study), end="")
+    tell(write_grid(a.study), end="")
 
 
 def predict(a: argparse.Namespace) -> None:
@@ -51,7 +58,7 @@ def predict(a: argparse.Namespace) -> None:
     if scale.words:
         print(f"seglab: {scale.words}", file=sys.stderr)
     for path in tqdm(maps, "maps", len(a.images), leave=False, disable=not sys.stderr.isatty()):
-        tqdm.write(str(path))
+        tqdm.write(printable(str(path)))
 
 
 def audit(a: argparse.Namespace) -> int:
@@ -62,15 +69,17 @@ def audit(a: argparse.Namespace) -> int:
         raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
     found = found_in(a.overrides, a.run, a.checkpoint)
     for finding in found.findings:
-        print(f"{finding.level}: {finding.text}")
-    print(write_audit(found, a.out or default_folder(found)))
+        tell(f"{finding.level}: {finding.text}")
+    tell(str(write_audit(found, a.out or default_folder(found))))
     return FAULTY if found.faults else 0
 
 
 def report(a: argparse.Namespace) -> None:
     from seglab.report.page import write_report
 
-    print(write_report(a.study, a.out, a.audit))
+    if a.data and not a.data.is_dir():
+        raise ValueError(f"--data {a.data}: no such folder; accepted is one that holds data/ and label/")
+    tell(str(write_report(a.study, a.out, a.audit, a.data)))
 
 
 def factor(text: str) -> float:
@@ -79,6 +88,11 @@ def factor(text: str) -> float:
         raise ValueError(text)
     return float(text)
 
+
+TRUST = {
+    **{"action": "append", "default": [], "metavar": "PACKAGE"},
+    "help": "also make models and readers of this package that a run folder names: its code then runs",
+}
 
 COMMANDS = {
     "audit": Command(
@@ -90,6 +104,7 @@ COMMANDS = {
             "--out": {"type": Path, "help": "folder of the page and tables; default outputs/audit/<name of the root>"},
             "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
+            "--trust": TRUST,
         },
     ),
     "grid": Command(
@@ -112,6 +127,7 @@ COMMANDS = {
                 "metavar": "FACTOR",
                 "help": "resizes images first; default: as in training",
             },
+            "--trust": TRUST,
         },
     ),
     "report": Command(
@@ -122,6 +138,8 @@ COMMANDS = {
             "study": {"type": Path, "help": "a folder of run folders"},
             "--out": {"type": Path, "help": "the page; report.html in the study folder unless given"},
             "--audit": {"type": Path, "help": "an audit's folder, for the labellers' ceiling; else <study>/audit"},
+            "--data": {"type": Path, "help": "root of the images and labels; else their decoded copy in the cache"},
+            "--trust": TRUST,
         },
     ),
 }
@@ -144,6 +162,16 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     return out
 
 
+def called(parsed: argparse.Namespace) -> int | None:
+    """Calls the command, which may make objects of the packages that the user trusts."""
+    if not getattr(parsed, "trust", None):
+        return parsed.call(parsed)
+    from seglab.config.constructors import trusting
+
+    with trusting(parsed.trust):
+        return parsed.call(parsed)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parses, calls one function, and ends with an exit code; an expected error is one line."""
     line = parser(COMMANDS)
@@ -157,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rest:  # overrides behind an option, which argparse leaves over
         parsed.overrides += rest
     try:
-        code = parsed.call(parsed)
+        code = called(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's own last flush complains
@@ -168,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as e:
         from seglab.config.messages import full_disk
 
-        print(f"seglab: {full_disk(e) or e}", file=sys.stderr)
+        tell(f"seglab: {full_disk(e) or e}", file=sys.stderr)
         code = FAILED
     sys.exit(code or 0)
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from seglab.data.cache import content_hash, open_cache
+from seglab.data.folder import FolderReader
 from seglab.run.folder import Run
 from tests.test_conf import composed
 
@@ -44,6 +46,15 @@ def write_data(root: Path, labels: np.ndarray, scenes: Sequence[str]) -> list[st
     return names
 
 
+def decode(root: Path, cache_dir: Path, classes: Mapping[str, str] = CLASSES) -> str:
+    """Decodes a folder data set as a training does, and returns the hash of its content."""
+    reader = FolderReader()
+    pairs, _ = reader.pairs(root)
+    content = content_hash(pairs)
+    open_cache(cache_dir, content, pairs, reader, classes, None)
+    return content
+
+
 def rows_of(epochs: int, **more: float) -> list[dict[str, float]]:
     """Metrics of a healthy training."""
     stages = {f"gradient/{stage}": 1.0 for stage in ("encoder", "bottleneck", "decoder", "head")}
@@ -67,16 +78,16 @@ def add_cell(
     classes: Mapping[str, str] = CLASSES,
     root: Path = Path("nowhere"),
     names: Sequence[str] | None = None,
+    content: str = "",
 ) -> Run:
-    """A run folder; finished if it has maps, or else with `results` as its results.json."""
+    """A run folder; finished if it has maps, or else with `results` as its results.json; `content`: of its data."""
     names = list(names or [f"{i:02}" for i in range(len(labels))])
     chosen = {"model": "unet", "loss": loss, "data": "folder", "trainer": "cpu"}
     run = Run(study / f"unet-{len(list(study.glob('*')))}-e{epochs}-s{seed}")
     run.folder.mkdir(parents=True)
     config = {**base_config(), "epochs": epochs, "seed": seed, "names": chosen, "pictures": 2}
     config["data"] = {**config["data"], "root": str(root), "classes": dict(classes)}
-    config["data"]["cache_dir"] = str(study.parent / "cache")
-    run.start(config, {"python": "3", "device": "cpu"})
+    run.start(config, {"python": "3", "device": "cpu"} | ({"data": content} if content else {}))
     run.write_command(f"python train.py -m loss={loss}")
     for row in rows_of(epochs) if rows is None else rows:
         run.add_epoch(row, {"epoch": row["epoch"], "seconds": 1.0, "images": 8})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seglab.data import DataError, FolderReader, cache
-from seglab.data.cache import CacheFull, PixelCache, content_hash, open_cache
+from seglab.data.cache import CacheFull, PixelCache, cached, content_hash, open_cache
 from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
@@ -27,6 +27,18 @@ def test_the_cache_holds_the_pixels_and_is_made_once(root: Path) -> None:
     assert (folder / "pixels.bin").stat().st_mtime_ns == before
     counts = np.stack([np.bincount(data.cache[i][1].ravel(), minlength=4) for i in range(10)])
     assert (data.cache.class_counts == counts).all()
+
+
+def test_a_decoded_set_is_found_by_its_content_alone(root: Path) -> None:
+    data = make(root, size=16)
+    asked = (root.parent / "cache", data.content, FolderReader())
+    assert cached(*asked, CLASSES, (16, 16)) is None and not (root.parent / "cache").exists()
+    data.setup()
+    shutil.rmtree(root)
+    found = cached(*asked, CLASSES, (16, 16))
+    assert found is not None and found.names == data.cache.names
+    assert all(np.array_equal(a, b) for i in range(10) for a, b in zip(found[i], data.cache[i], strict=True))
+    assert cached(*asked, CLASSES, (8, 8)) is None and cached(*asked, {"other": "#000000"}, (16, 16)) is None
 
 
 def test_a_changed_source_is_read_anew_even_with_its_old_time(root: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_run_folder_from_elsewhere_runs_nothing(seglab, run: Run, tmp_path: Pa
     config["model"] = {"_target_": "os.system", "command": f"touch {tmp_path / 'ran'}"}
     run.config_file.write_text(yaml.safe_dump(config))
     refused = seglab("predict", run.folder, tmp_path / "i.png").err
-    assert "model._target_='os.system': accepted is a class or function of" in refused
+    assert "model._target_='os.system': in the config of a run folder, accepted is seglab.models." in refused
     assert not (tmp_path / "ran").exists()
 
 

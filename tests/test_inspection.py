@@ -19,6 +19,12 @@ from seglab.run.folder import Run, runs_of
 from tests.test_metrics import counted_iou
 
 
+@pytest.fixture(autouse=True)
+def decoded(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of the study's own training."""
+    monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
+
+
 @pytest.fixture(scope="module")
 def inspection(study: Path) -> Inspection:
     (entry,) = find_cells(study, ["dice-e2"])
@@ -82,18 +88,20 @@ def test_a_study_is_found_from_the_folder_above(study: Path, monkeypatch: pytest
             lookup(study.parent / "empty")
 
 
-def test_a_relative_root_is_looked_for_above_the_run(inspection: Inspection, images: Path, tmp_path: Path) -> None:
+def test_images_come_from_the_cache_or_from_the_root_given(
+    inspection: Inspection, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(tmp_path / "outputs" / "default" / inspection.run.folder.name)
     shutil.copytree(inspection.run.folder, run.folder)
-    shutil.copytree(images, tmp_path / "mine")
     config = run.config()
-    config["data"]["root"] = "mine"
+    config["data"]["root"] = "nowhere"
     run.config_file.write_text(yaml.safe_dump(config))
     (entry,) = find_cells(run.folder.parent)
     name = inspection.validation.names[0]
     assert (Inspection(entry).sample(name).image == inspection.sample(name).image).all()
-    shutil.rmtree(tmp_path / "mine")
-    with pytest.raises(ValueError, match="the data in mine can't be used"):
+    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "empty"))
+    assert (Inspection(entry, images).sample(name).image == inspection.sample(name).image).all()
+    with pytest.raises(ValueError, match=r"is not at hand \(.*empty holds no copy of it; --data ROOT shows it\)"):
         Inspection(entry).sample(name)
 
 

@@ -35,7 +35,7 @@ def printed(notebook: Any) -> str:
 
 
 @pytest.fixture
-def execute(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def execute(study: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`execute(name)` runs a notebook on the small study, in its own folder, and returns it with its outputs."""
 
     def call(name: str) -> Any:
@@ -44,6 +44,7 @@ def execute(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert 'STUDY = "../outputs/demo"' in parameters.source
         parameters.source = parameters.source.replace("../outputs/demo", str(study))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
         monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
         private = Config({"KernelManager": {"transport": "ipc", "connection_file": str(tmp_path / "kernel.json")}})
         place = {"metadata": {"path": str(ROOT / "notebooks")}}

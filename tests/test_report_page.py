@@ -9,7 +9,7 @@ import pytest
 
 from seglab.report.page import update, write_report
 from seglab.run.folder import Run, runs_of
-from tests.study import CLASSES, add_cell, draw_labels, spoil, write_data
+from tests.study import CLASSES, add_cell, decode, draw_labels, spoil, write_data
 
 LABELS = draw_labels(12)
 SECTIONS = (
@@ -26,14 +26,18 @@ def text_of(page: Path) -> str:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """Two finished cells and one that failed, and the data that they validate on."""
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two finished cells and one that failed, and the data that they validate on, which their training decoded."""
+    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "cache"))
     names = write_data(tmp_path / "data", LABELS, [f"s{i}" for i in range(12)])
+    content = decode(tmp_path / "data", tmp_path / "cache")
     for loss, share in (("dice", 0.1), ("focal", 0.3)):
         add_cell(tmp_path / "study", loss, 3, LABELS, spoil(LABELS, share), scenes=[f"s{i}" for i in range(12)],
-                 names=names, root=tmp_path / "data")  # fmt: skip
+                 names=names, root=tmp_path / "data", content=content)  # fmt: skip
     failed = {"status": "failed", "reason": "OSError: no space"}
-    add_cell(tmp_path / "study", "focal", 6, LABELS, None, rows=[], results=failed, root=tmp_path / "data")
+    add_cell(
+        tmp_path / "study", "focal", 6, LABELS, None, rows=[], results=failed, root=tmp_path / "data", content=content
+    )
     return tmp_path / "study"
 
 
@@ -146,6 +150,8 @@ def test_the_wall_without_data_shows_the_runs_own_pictures(study: Path, tmp_path
     count = with_data.count('alt="input"')
     assert count == with_data.count('class="sample"') >= 6 and "not at hand" not in with_data
     (tmp_path / "data").rename(tmp_path / "gone")
+    assert write_report(study).read_text() == with_data, "the decoded copy has the content of the runs' data"
+    (tmp_path / "cache").rename(tmp_path / "gone-too")
     text = text_of(write_report(study))
     assert "The data is not at hand (" in text and f"images and labels of {count} samples are not at hand" in text
     run = Run(next(r.folder for r in runs_of(study) if r.done))
@@ -157,8 +163,10 @@ def test_the_wall_without_data_shows_the_runs_own_pictures(study: Path, tmp_path
 
 
 def test_labels_that_changed_since_are_not_taken_for_those_of_the_runs(study: Path, tmp_path: Path) -> None:
-    write_data(tmp_path / "data", (LABELS + 1) % 3, [f"s{i}" for i in range(12)])
-    assert 'alt="input"' not in write_report(study).read_text()
+    write_data(tmp_path / "new", LABELS, [f"s{i}" for i in range(12)])
+    assert 'alt="input"' in write_report(study, data=tmp_path / "new").read_text()
+    write_data(tmp_path / "new", (LABELS + 1) % 3, [f"s{i}" for i in range(12)])
+    assert 'alt="input"' not in write_report(study, data=tmp_path / "new").read_text()
 
 
 def test_a_large_wall_is_cut_and_says_so(study: Path) -> None:

@@ -1,5 +1,6 @@
 """A finished run's opinion on the labels of a data set."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,11 @@ from tqdm import tqdm
 
 from seglab.audit.label_issues import Issue, label_issues
 from seglab.audit.survey import Source
-from seglab.config.constructors import check_node
-from seglab.config.parts import build_data
-from seglab.config.read import read
-from seglab.data import DataError, SegmentationData
+from seglab.config.read import of_data, read
+from seglab.config.schema import Config
+from seglab.data import SegmentationData
 from seglab.data.cache import resized
+from seglab.data.split import SplitError, split
 from seglab.maps.scoring import probabilities
 from seglab.models.network import Network
 from seglab.predict.predict import load_network
@@ -42,16 +43,15 @@ def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source
     """Asks the run about every pair, one at a time. Raises ValueError for no run, or one of other classes."""
     run = Run(folder)
     config = read(run)
-    network = load_network(run, checkpoint)
-    check_node("data", config)
     classes = list(config.classes)
+    size = of_data(config).height_width
+    network = load_network(run, checkpoint)
     if classes != list(data.classes):
         raise ValueError(f"{folder}: its classes are {', '.join(classes)}, those of the data {', '.join(data.classes)}")
-    of_run = build_data(config)
-    asking = SecondOpinion(folder, checkpoint, network, of_run.size, (), _seen(of_run, data))
+    asking = SecondOpinion(folder, checkpoint, network, size, (), _seen(run, config, data))
     found = label_issues(_samples(asking, source), partial(probabilities, network))
     ranked = sorted(found, key=lambda issue: (np.nan_to_num(issue.score, nan=2.0), issue.index))
-    return SecondOpinion(folder, checkpoint, network, of_run.size, ranked, asking.seen)
+    return SecondOpinion(folder, checkpoint, network, size, ranked, asking.seen)
 
 
 def _samples(opinion: SecondOpinion, source: Source) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -61,11 +61,22 @@ def _samples(opinion: SecondOpinion, source: Source) -> Iterator[tuple[int, np.n
             yield i, *sample
 
 
-def _seen(of_run: SegmentationData, data: SegmentationData) -> frozenset[str] | None:
-    """Names of the images that the run's own split trains on; None if its folder is not this one."""
-    if of_run.root.resolve() != data.root.resolve():
+def _seen(run: Run, config: Config, data: SegmentationData) -> frozenset[str] | None:
+    """Names of the images of this data set that the run's own split trains on; None if it had another data set."""
+    if not _same_data(run, config, data):
         return None
+    of_run = of_data(config)
+    groups = [pair.scene or pair.name for pair in data.pairs]
+    how = (of_run.val_scenes, of_run.val_fraction, of_run.fold, of_run.folds, of_run.split_seed)
     try:
-        return frozenset(of_run.pairs[i].name for i in of_run.indices[0])
-    except DataError:
+        return frozenset(data.pairs[i].name for i in split(groups, *how)[0])
+    except SplitError:
         return None
+
+
+def _same_data(run: Run, config: Config, data: SegmentationData) -> bool:
+    root = config.data.get("root")
+    if isinstance(root, str) and os.path.abspath(os.path.expanduser(root)) == os.path.abspath(data.root):
+        return True  # the names were compared, nothing was opened
+    content = run.environment().get("data") if run.environment_file.exists() else None
+    return bool(content) and content == data.content

@@ -3,9 +3,11 @@
 import importlib
 import inspect
 import json
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -13,7 +15,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from seglab.config.schema import PARTS, Config, ConfigError, did_you_mean, plain
 
 TRUSTED = ("seglab.", "torch.optim.", "albumentations.", "pytorch_lightning.")
-"""Packages whose classes and functions a config may name: a config from elsewhere must not run what it likes."""
+"""Packages whose classes and functions a user's own config may name; a run folder's may name fewer, see `foreign`."""
+
+TRUST = "SEGLAB_TRUST"
+"""Environment variable with further packages that the user trusts, joined by commas; `--trust` adds to it."""
 
 INJECTED = {
     "model": {"num_classes"},
@@ -43,17 +48,40 @@ def check(config: Config) -> None:
 
 def check_node(part: str, config: Config) -> None:
     """The same for one part."""
-    node = plain(getattr(config, part))
+    check_arguments(part, plain(getattr(config, part)))
+
+
+def check_arguments(path: str, node: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a node names no constructor, or one that does not take the arguments given."""
     if "_target_" not in node:
-        raise ConfigError(f"{part}._target_ is missing: {part} must name a constructor")
-    _check_node(part, node, INJECTED.get(part, set()))
+        raise ConfigError(f"{path}._target_ is missing: {path} must name a constructor")
+    _check_node(path, node, INJECTED.get(path, set()))
+
+
+def added() -> tuple[str, ...]:
+    """Beginnings of the names in the packages that the user trusts besides TRUSTED."""
+    return tuple(f"{name.strip().rstrip('.')}." for name in os.environ.get(TRUST, "").split(",") if name.strip(" ."))
+
+
+@contextmanager
+def trusting(packages: Iterable[str]) -> Iterator[None]:
+    """Configs may name constructors of these packages meanwhile, in the processes started meanwhile, too."""
+    before = os.environ.get(TRUST)
+    os.environ[TRUST] = ",".join([*packages, *([before] if before else [])])
+    try:
+        yield
+    finally:
+        os.environ.pop(TRUST)
+        if before is not None:
+            os.environ[TRUST] = before
 
 
 def target(node: Mapping[str, Any], path: str) -> Callable:
     """The class or function that `_target_` names. Raises ConfigError unless it is one of a trusted package."""
     name = node["_target_"]
-    accepted = f"accepted is a class or function of {', '.join(t.rstrip('.') for t in TRUSTED)}"
-    if not isinstance(name, str) or not name.startswith(TRUSTED):
+    trusted = TRUSTED + added()
+    accepted = f"accepted is a class or function of {', '.join(t.rstrip('.') for t in trusted)}"
+    if not isinstance(name, str) or not name.startswith(trusted):
         raise ConfigError(f"{path}._target_={name!r}: {accepted}")
     module, _, attribute = name.rpartition(".")
     try:
@@ -61,7 +89,7 @@ def target(node: Mapping[str, Any], path: str) -> Callable:
     except (ImportError, AttributeError):
         raise ConfigError(f"{path}._target_={name!r}: there is no such thing; {accepted}") from None
     # `seglab.config.constructors.importlib` is reachable by name, but is nobody's class
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not f"{found.__module__}.".startswith(TRUSTED):
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or not f"{found.__module__}.".startswith(trusted):
         raise ConfigError(f"{path}._target_={name!r}: {accepted}")
     return found
 
@@ -120,7 +148,7 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError:
-        raise ConfigError(f"{path}={json.dumps(value)}: accepted is {_words(hint)}") from None
+        raise ConfigError(f"{path}={json.dumps(value)[:200]}: accepted is {_words(hint)}") from None
 
 
 def _words(hint: Any) -> str:

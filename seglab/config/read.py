@@ -1,14 +1,39 @@
-"""The config of a run folder: data only, of which nothing is constructed or imported."""
+"""The config of a run folder: data only, of which nothing is constructed or imported; and what is used of its data."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from seglab.config.schema import Config, ConfigError
+from seglab.config.schema import Config, ConfigError, plain
 from seglab.run.folder import Run
+from seglab.run.reading import RecordError
 
 MOVED = {"seglab.schedules.": "seglab.task.schedules."}
 """Where constructors are that a config of an earlier version names elsewhere."""
+
+Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class OfData(BaseModel):
+    """What a run folder's `data` says of sizes and of the split; its `root` and `cache_dir` are nobody's to open."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    val_scenes: list[str] | None = None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    fold: NonNegativeInt | None = None
+    folds: PositiveInt = 5
+    split_seed: int = 0
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """The size to which images are resized."""
+        if self.size is None:
+            return None
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return height, width
 
 
 def read(run: Run) -> Config:
@@ -18,14 +43,31 @@ def read(run: Run) -> Config:
     """
     try:
         values = run.config()
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{run.config_file}: not a readable config ({str(e).splitlines()[0]})") from e
-    if not isinstance(values, dict):
-        raise ConfigError(f"{run.config_file}: not a readable config (it holds no keys)")
+    except RecordError as e:
+        raise ConfigError(str(e)) from e
     try:
         return Config.of(_moved(values))
     except ConfigError as e:
         raise ConfigError(f"{run.config_file}: {e}") from e
+
+
+def of_data(config: Config) -> OfData:
+    """Sizes and split of a run folder's config. Raises ConfigError."""
+    try:
+        return OfData.model_validate(plain(config.data))
+    except ValidationError as e:
+        first = e.errors()[0]
+        value = repr(first["input"])[:60]
+        raise ConfigError(f"data.{first['loc'][0]}={value}: {first['msg'].lower()}") from None
+
+
+def own_cache() -> Path:
+    """The folder in which this user's decoded data sets are: that of conf/, never one that a run folder names."""
+    from omegaconf import OmegaConf
+
+    from seglab.config.compose import CONF
+
+    return Path(OmegaConf.load(CONF / "data" / "folder.yaml").cache_dir).expanduser()
 
 
 def _moved(node: Any) -> Any:

@@ -194,3 +194,14 @@ def resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -
     shrinks = h <= mask.shape[0] and w <= mask.shape[1]
     image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return image, cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def cached(
+    cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
+) -> PixelCache | None:
+    """What `open_cache` made of data of this content, if it did; reads no file of the data, and makes nothing."""
+    what = [VERSION, content, size, list(classes), getattr(reader, "palette", None), type(reader).__qualname__]
+    try:
+        return PixelCache(cache_dir / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,14 +1,15 @@
 """A run and images of any size -> maps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from seglab.config.constructors import check_node
+from seglab.config.foreign import check_model
 from seglab.config.parts import build_model
 from seglab.config.read import read
 from seglab.data.folder import pixels
@@ -28,21 +29,22 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
     """The trained network of a run, ready for maps. Raises ValueError for a checkpoint that can't be read.
 
     It computes in the precision in which the run was scored, on whatever device, and gives logits in float32. A run
-    folder is untrusted: its config may only name our classes, and its checkpoint only hold tensors.
+    folder is untrusted: its config may only name models of conf/model, and its checkpoint only hold their weights.
     """
-    config = read(run)
-    if "encoder_weights" in config.model:
-        config = config.but(model={**config.model, "encoder_weights": None})  # the checkpoint has all weights
-    check_node("model", config)
-    net = build_model(config)
+    config = check_model(read(run))
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
-    if checkpoints.read(path, run) is None:
-        raise ValueError(f"{path}: not a readable checkpoint of this run")
-    try:
-        net.load_state_dict({k[4:]: v for k, v in checkpoints.state_dict(path).items() if k.startswith("net.")})
-    except RuntimeError as e:
-        raise ValueError(f"{path}: not a readable checkpoint of this run ({str(e).splitlines()[0]})") from e
+    weights = checkpoints.weights(path, run)
+    with torch.device("meta"):  # takes no memory, however large a network the config asks for
+        expected = build_model(config).state_dict()
+    if _sizes(expected) != _sizes(weights):
+        raise ValueError(f"{path}: not a readable checkpoint of this run (its weights are those of another model)")
+    net = build_model(config)
+    net.load_state_dict(weights)
     return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, tuple]:
+    return {name: (value.dtype, tuple(value.shape)) for name, value in state.items()}
 
 
 def in_precision(net: Network, precision: str) -> Network:

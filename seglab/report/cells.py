@@ -9,6 +9,7 @@ from typing import Any
 from seglab.config.identity import WORDS, Identity, recorded
 from seglab.config.read import read
 from seglab.config.schema import Config, flat
+from seglab.pages.text import printable
 from seglab.run.folder import DONE, Run, runs_of
 
 SUPERSEDED, UNREADABLE = "superseded", "unreadable"
@@ -45,6 +46,7 @@ class Found:
     identity: Identity
     results: Mapping[str, Any]
     finished: str
+    val: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def read_cells(study: Path) -> Study:
     for run in runs_of(study):
         try:
             found.append(_found(run))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            unreadable[run.folder.name] = str(e).splitlines()[0] if str(e) else type(e).__name__
+        except (OSError, ValueError) as e:  # among them the errors of a config and of a record
+            unreadable[printable(run.folder.name)] = printable(first_line(e))
     tables = _titles(found, lambda f: f"{f.config.names.model}, {f.config.names.data}", _settings(found))
     losses = _titles(found, lambda f: f.config.names.loss, [_node("loss", f.config.loss) for f in found])
     places: dict[tuple, list[Found]] = {}
@@ -88,22 +90,30 @@ def read_cells(study: Path) -> Study:
     return Study(counting, superseded, unreadable)
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _found(run: Run) -> Found:
     config = read(run)
     environment = run.environment() if run.environment_file.exists() else {}
-    return Found(run, config, recorded(environment, config), run.results(), run.finished)
+    results = run.results()
+    val = run.scores() if results["status"] == DONE else {}
+    return Found(run, config, recorded(environment, config), results, run.finished, val)
 
 
 def _cell(place: tuple, found: Found, results: Mapping[str, Any]) -> Cell:
-    val = found.run.scores() if results["status"] == DONE else {}
     table, loss, epochs, seed = place
-    return Cell(table, loss, epochs, seed, found.run.folder.name, results, val, found.run, found.config)
+    val = found.val if results["status"] == DONE else {}
+    return Cell(table, loss, epochs, seed, printable(found.run.folder.name), results, val, found.run, found.config)
 
 
 def _superseded(f: Found, by: Found) -> dict[str, Any]:
     differs = [WORDS[name] for name in f.identity.differs(by.identity)] or ["nothing that its folder records"]
     was = f.results["status"]
-    return {"status": SUPERSEDED, "reason": f"{was}; {by.run.folder.name} counts; differs in {', '.join(differs)}"}
+    name = printable(by.run.folder.name)
+    return {"status": SUPERSEDED, "reason": f"{was}; {name} counts; differs in {', '.join(differs)}"}
 
 
 def _settings(found: Sequence[Found]) -> list[dict[str, Any]]:
@@ -147,7 +157,7 @@ def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequ
     out = []
     for own_head, own in zip(heads, settings, strict=True):
         differs = [k for k, v in values[own_head].items() if len(v) > 1 or have[own_head, k] < alike[own_head]]
-        out.append(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)]))
+        out.append(printable(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)])))
     return out
 
 

@@ -53,7 +53,7 @@ def axis(values: Sequence[float], log: bool = False, low: float | None = None, h
         highest += highest == lowest
         every = -(-(highest - lowest) // 5)
         return Axis(10.0**lowest, 10.0**highest, [10.0**e for e in range(lowest, highest + 1, every)], True)
-    if end <= start:
+    if end - start <= 1e-12 * abs(start):  # nearer together than ticks can be told apart
         start, end = start - (abs(start) or 1) / 2, end + (abs(end) or 1) / 2
     step = _round_step((end - start) / 4)
     first = math.floor(start / step + 1e-9)
@@ -93,8 +93,8 @@ def line_chart(
                   for a, b in dots]  # fmt: skip
     told = {
         "x": xs, "at": [round(_x(across, v), 1) for v in xs], "name": x_name,
-        "lines": [{"name": n.name, "color": n.color % SERIES,
-                   "y": [dict(zip(n.x, n.y, strict=True)).get(v) for v in xs]} for n in lines],
+        "lines": [{"name": n.name, "color": n.color % SERIES, "y": [known.get(v) for v in xs]}
+                  for n in lines for known in [dict(zip(n.x, n.y, strict=True))]],
     }  # fmt: skip
     return _svg(title, parts, f' data-lines="{escape(str(as_json(told)))}"')
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seglab.config.schema import Config
+from seglab.predict.images import Look, images_of
 from seglab.report.study import Entry, Table, read_study
-from seglab.run.folder import Run
 from seglab.run.records import Validation
 from seglab.scores import iou_per_class, miou
 
 if TYPE_CHECKING:
-    from seglab.data import SegmentationData
     from seglab.models.network import Network
 
 
@@ -66,12 +64,15 @@ class Sample:
 
 
 class Inspection:
-    """What a finished cell made of each validation image. Raises ValueError for a cell that kept no evidence."""
+    """What a finished cell made of each validation image. Raises ValueError for a cell that kept no evidence.
 
-    def __init__(self, entry: Entry):
+    `root`: the folder of the data; else its images come from the decoded copy that training made.
+    """
+
+    def __init__(self, entry: Entry, root: Path | None = None):
         if entry.validation is None:
             raise ValueError("; ".join(entry.problems) or f"{entry.cell.folder}: {entry.cell.status}, so has no maps")
-        self.entry, self.run = entry, entry.run
+        self.entry, self.run, self.root = entry, entry.run, root
         self.validation: Validation = entry.validation
 
     @property
@@ -92,16 +93,12 @@ class Inspection:
         return load_network(self.run)
 
     @cached_property
-    def data(self) -> "SegmentationData":
-        """What the cell was trained on, if it still is where it was. Raises DataError."""
-        from seglab.config.constructors import check_node
-        from seglab.config.parts import build_data
-
-        config = _found_from_here(self.entry.config, self.run)
-        check_node("data", config)
-        data = build_data(config)
-        data.setup()
-        return data
+    def images(self) -> Look:
+        """What the cell was trained on, by name. Raises ValueError where it is not at hand."""
+        try:
+            return images_of(self.run, self.entry.config, self.root)
+        except ValueError as e:
+            raise ValueError(f"the data of {self.run.folder} is not at hand ({e})") from e
 
     def iou(self) -> np.ndarray:
         """`float64 [N,K]`: of each validation image and class, NaN where the class is neither there nor predicted."""
@@ -119,23 +116,15 @@ class Inspection:
         if name not in self.validation.names:
             raise ValueError(f"{name!r} is no validation image; accepted are {', '.join(self.validation.names)}")
         prediction = self.run.records.map(name)
-        if prediction is None or name not in self.data.cache.names:
+        found = self.images(name)
+        if prediction is None or found is None:
             raise ValueError(f"{name}: its {'map' if prediction is None else 'image'} is gone from {self.run.folder}")
-        image, mask = self.data.cache[self.data.cache.names.index(name)]
+        image, mask = found
         if prediction.shape != mask.shape:
             raise ValueError(f"{name}: the image is {mask.shape}, its map {prediction.shape}: the data changed since")
         each = probabilities(self.network, image)
         confidence = np.take_along_axis(each, prediction[None].astype(np.int64), 0)[0]
         return Sample(name, image, mask, prediction, confidence)
-
-
-def _found_from_here(config: Config, run: Run) -> Config:
-    """The config with a relative `data.root` as it is seen from here, not from where the training was started."""
-    root = config.data.get("root")
-    if not isinstance(root, str) or Path(root).expanduser().is_dir():
-        return config
-    above = [folder / root for folder in run.folder.resolve().parents if (folder / root).is_dir()]
-    return config.but(data={**config.data, "root": str(above[0]) if above else root})
 
 
 def most_different(a: Inspection, b: Inspection) -> list[str]:

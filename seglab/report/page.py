@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from seglab.machine.files import write_whole
-from seglab.report.cells import Study, read_cells
+from seglab.pages.text import printable
+from seglab.report.cells import Study, first_line, read_cells
 from seglab.report.charts import reliability
 from seglab.report.comparison import Comparison, Group, compare
 from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
@@ -71,20 +72,32 @@ class Section:
 
 
 def write_report(
-    study: Path, out: Path | None = None, audit: Path | None = None, data: "SegmentationData | None" = None
+    study: Path, out: Path | None = None, audit: Path | None = None, data: "SegmentationData | Path | None" = None
 ) -> Path:
-    """Writes the report of a study and returns its path.
+    """Writes the report of a study and returns its path. `data` is that of a running training, or the root of it.
 
-    Raises FileNotFoundError where there is no run, and ValueError for a run folder or an audit that can't be read.
+    Raises FileNotFoundError where there is no run, and ValueError for an audit that was asked for and can't be read.
     """
     found = read_cells(study)
     tables = read_tables(found)
     if not tables and not found.unreadable:
         raise FileNotFoundError(f"{study}: no run folder in it; accepted is a folder such as outputs/default")
     path = out or study / FILE
+    limit, problems = _limit(study, audit)
+    html = page(study, found, tables, limit, data, problems)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(study, found, tables, ceiling(study, audit), data))
+    write_whole(path, html)
     return path
+
+
+def _limit(study: Path, audit: Path | None) -> tuple[dict[str, Any] | None, list[str]]:
+    """The labellers' ceiling, and why that of the study itself can't be read."""
+    try:
+        return ceiling(study, audit), []
+    except (ValueError, OSError) as e:
+        if audit:
+            raise
+        return None, [f"the labellers' ceiling can't be read ({printable(first_line(e))})"]
 
 
 def update(study: Path, data: "SegmentationData | None" = None) -> Path | None:
@@ -101,7 +114,8 @@ def page(
     found: Study,
     tables: Sequence[Table],
     limit: dict[str, Any] | None,
-    data: "SegmentationData | None",
+    data: "SegmentationData | Path | None",
+    problems: Sequence[str] = (),
 ) -> str:
     """The page as HTML."""
     from seglab.pages.page import render
@@ -109,23 +123,25 @@ def page(
     entries = [e for t in tables for e in t.entries]
     return render(
         "report.html.j2",
-        name=study.resolve().name,
+        name=printable(study.resolve().name),
         sections=[_section(t, limit, data, MOST_BYTES // len(tables)) for t in tables],
         unreadable=found.unreadable,
         entries=entries,
         done=[e for e in entries if e.done],
         limit=limit,
-        problems=[p for e in entries for p in e.problems],
+        problems=[*problems, *(p for e in entries for p in e.problems)],
         differences=differences(entries),
         environments=environments(entries),
         commands=commands(entries),
         most_trainings=MOST_TRAININGS,
         draws=DRAWS,
-        folder=str(study),
+        folder=printable(str(study)),
     )
 
 
-def _section(table: Table, limit: dict[str, Any] | None, data: "SegmentationData | None", most_bytes: int) -> Section:
+def _section(
+    table: Table, limit: dict[str, Any] | None, data: "SegmentationData | Path | None", most_bytes: int
+) -> Section:
     found = compare(table)
     majority = next((e.cell.results.get("majority_miou") for e in table.done), None)
     scores = [g.mean.value for g in found.groups if g.mean]

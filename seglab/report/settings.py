@@ -1,15 +1,23 @@
 """Settings in which cells differ, environments, commands, missing cells, and the labellers' ceiling."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from seglab.config.schema import PARTS, flat, plain
 from seglab.report.study import Entry, Table, cell_name
 from seglab.run.folder import DONE
+from seglab.run.reading import MOST_BYTES, RecordError, json_object
+from seglab.run.shapes import Known, Score
+
+MOST_PLACES = 10_000
+"""Places of a grid of which the empty ones are named."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,14 @@ def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, in
 
 def commands(entries: Sequence[Entry]) -> list[str]:
     """Commands that trained these cells, each once."""
-    return list(dict.fromkeys(c for c in (e.run.command() for e in entries) if c))
+    return list(dict.fromkeys(filter(None, map(_command, entries))))
+
+
+def _command(entry: Entry) -> str | None:
+    try:
+        return entry.run.command()
+    except (OSError, ValueError):
+        return None  # the page has no place for what nobody can type
 
 
 def unfinished(table: Table) -> list[tuple[str, str, str]]:
@@ -71,12 +86,22 @@ def unfinished(table: Table) -> list[tuple[str, str, str]]:
     ]
     cells = [e.cell for e in table.entries]
     there = {(c.loss, c.epochs, c.seed) for c in cells}
-    axes = ([getattr(c, axis) for c in cells] for axis in ("loss", "epochs", "seed"))
-    for loss, epochs, seed in product(*(dict.fromkeys(sorted(a)) for a in axes)):
+    axes = [dict.fromkeys(sorted(getattr(c, axis) for c in cells)) for axis in ("loss", "epochs", "seed")]
+    grid = product(*axes) if math.prod(map(len, axes)) <= MOST_PLACES else ()  # else these are no cells of one grid
+    for loss, epochs, seed in grid:
         if (loss, epochs, seed) not in there:
             name = cell_name(loss, epochs, seed, len({c.seed for c in cells}))
             out.append((name, "missing", "not trained in this study"))
     return out
+
+
+class Agreement(Known):
+    """The part of an audit's ceiling.json that is drawn in."""
+
+    miou: Score
+    iou: dict[str, Score] | None
+    agreement: Score = None
+    pixels: NonNegativeInt | None = None
 
 
 def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
@@ -89,11 +114,8 @@ def ceiling(study: Path, audit: Path | None) -> dict[str, Any] | None:
         if audit:
             raise FileNotFoundError(f"{path}: no such file; `seglab audit` writes it where two labellings share ground")
         return None
-    found = json.loads(path.read_text())
-    if isinstance(found, dict) and found.get("miou", 0) is None:
-        return None  # the audit found no ground that was labelled twice
-    whole = isinstance(found, dict) and isinstance(found.get("iou"), dict)
-    numbers = [*(found.get(k) for k in ("miou", "agreement", "pixels")), *found["iou"].values()] if whole else ["none"]
-    if not all(isinstance(v, int | float) or v is None for v in numbers):
-        raise ValueError(f"{path}: expected miou and iou by class")
-    return found
+    try:
+        found = json_object(path, audit or study, Agreement, MOST_BYTES)
+    except RecordError as e:
+        raise ValueError(f"{e}; expected miou and iou by class") from e
+    return found if found["miou"] is not None and found["iou"] is not None else None

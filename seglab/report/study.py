@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from seglab.config.schema import Config, ConfigError
-from seglab.report.cells import Cell, Study, read_cells
+from seglab.labels import VOID
+from seglab.pages.text import printable
+from seglab.report.cells import Cell, Study, first_line, read_cells
 from seglab.run.folder import DONE, Run
-from seglab.run.records import RecordError, Validation
+from seglab.run.reading import RecordError
+from seglab.run.records import Validation
 from seglab.scores import MAIN
 
 NO_COLOR = "#808080"
@@ -89,8 +92,8 @@ def read_tables(study: Study) -> list[Table]:
         for cell in among:
             try:
                 entries.append(_entry(cell, among))
-            except (ConfigError, OSError) as e:
-                study.unreadable[cell.folder] = str(e).splitlines()[0]
+            except (ValueError, OSError) as e:
+                study.unreadable[cell.folder] = printable(first_line(e))
         if entries:
             out.append(Table(title, entries, [c for c in study.superseded if c.table == title]))
     return out
@@ -110,13 +113,15 @@ def _entry(cell: Cell, among: Sequence[Cell]) -> Entry:
     name = cell_name(cell.loss, cell.epochs, cell.seed, len({c.seed for c in among}))
     run = cell.run
     entry = Entry(cell, run, cell.config, name)
+    if not 0 < len(cell.config.classes) <= VOID:
+        raise ConfigError(f"data.classes names {len(cell.config.classes)} classes; accepted are 1 to {VOID}")
     wrong = {k: v for k, v in cell.config.classes.items() if not is_color(v)}
     entry.problems += [f"{cell.folder}: class {k} has the colour {v}, which is no #rrggbb" for k, v in wrong.items()]
     for part, read in {"metrics": run.metrics, **_records(entry)}.items():
         try:
             setattr(entry, part, read())
-        except (RecordError, ValueError, OSError, TypeError, KeyError) as e:
-            entry.problems.append(f"{cell.folder}: {part} can't be read ({str(e).splitlines()[0]})")
+        except (ValueError, OSError) as e:
+            entry.problems.append(f"{cell.folder}: {part} can't be read ({printable(first_line(e))})")
     if entry.done and entry.validation is None and not entry.problems:
         entry.problems.append(f"{cell.folder}: no validation.csv, so it is neither compared nor shown on the wall")
     return entry

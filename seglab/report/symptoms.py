@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from seglab.report.curves import STAGES, trainings
+from seglab.report.curves import SCORED, STAGES, trainings
 from seglab.report.study import Entry, Table
 from seglab.run.folder import DIVERGED
 
@@ -72,7 +72,7 @@ def _largest(row: Mapping[str, float]) -> float:
 
 def falling(entry: Entry) -> Iterator[str]:
     """Overfitting: training mIoU rises while validation mIoU falls, from the best epoch to the last."""
-    rows = [r for r in entry.metrics if "train_scored/miou" in r and math.isfinite(r["train_scored/miou"])]
+    rows = [r for r in entry.metrics if all(math.isfinite(r.get(f"{s}/miou", math.nan)) for s in SCORED)]
     if not rows:
         return
     best = max(rows, key=lambda r: r["val/miou"])

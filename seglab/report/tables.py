@@ -8,6 +8,7 @@ from statistics import mean
 
 from seglab.machine.files import write_whole
 from seglab.pages.markdown import markdown_table
+from seglab.pages.text import printable
 from seglab.report.cells import UNREADABLE, Cell, Study, read_cells
 from seglab.run.folder import DONE
 from seglab.scores import MAIN, SCORES
@@ -37,12 +38,14 @@ def grid_markdown(study: Study) -> str:
     for title in dict.fromkeys(c.table for c in study.cells):
         table = [c for c in study.cells if c.table == title]
         parts.append(f"## {title}\n\nvalidation mIoU after the last epoch\n\n{markdown_table(grid_table(table))}")
-        constant = {f"{c.results['majority_miou']:.4f}" for c in table if c.status == DONE}
+        known = [c.results.get("majority_miou") for c in table if c.status == DONE]
+        constant = {f"{value:.4f}" for value in known if value is not None}
         parts += [f"the most frequent class everywhere: {' or '.join(sorted(constant))}"] if constant else []
     for c in [c for c in study.cells if c.status != DONE] + study.superseded:
-        parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {c.results['reason']}")
+        reason = printable(c.results["reason"])
+        parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {reason}")
     parts += [f"{UNREADABLE}: {folder}: this cell can't be read: {why}" for folder, why in study.unreadable.items()]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(printable(part, keep="\n") for part in parts) + "\n"
 
 
 def grid_csv(study: Study) -> str:

@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 from seglab.labels import VOID, rgb
 from seglab.pages.page import picture
 from seglab.pages.pictures import RIGHT, WRONG, panel_parts
+from seglab.predict.images import Look, images_of
 from seglab.report.study import Entry, Table
-from seglab.run.records import RecordError
+from seglab.run.reading import RecordError, inside
 from seglab.scores import confusion, miou
 
 if TYPE_CHECKING:
@@ -33,9 +35,6 @@ WIDTH = 256
 
 MOST_BYTES = 9_000_000
 """Size of all pictures of a page, so that the page stays below 15 MB and can be mailed."""
-
-Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
-"""Name -> image `uint8 [H,W,3]` and index map `uint8 [H,W]`, or None."""
 
 
 @dataclass
@@ -75,8 +74,8 @@ class Wall:
     """Maps side by side on a wide screen; all cells of a loss stay on one line if they are few enough."""
 
 
-def build_wall(table: Table, data: "SegmentationData | None" = None, most_bytes: int = MOST_BYTES) -> Wall:
-    """The wall of a table; `data` is that of a running training, else the data of the config is looked for."""
+def build_wall(table: Table, data: "SegmentationData | Path | None" = None, most_bytes: int = MOST_BYTES) -> Wall:
+    """The wall of a table. `data` is that of a running training, or its root; else its decoded copy is looked for."""
     wall = Wall()
     shown = columns(table.compared)
     if not shown:
@@ -181,26 +180,28 @@ def flat_picture(ids: np.ndarray, colors: Sequence[str]) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _looking(table: Table, data: "SegmentationData | None", notes: list[str]) -> Look:
+def _looking(table: Table, data: "SegmentationData | Path | None", notes: list[str]) -> Look:
     """Lookup in the data if it is that of the runs, else in the panels that the runs keep."""
-    from seglab.config.constructors import check_node
-    from seglab.config.parts import build_data
-
     entry = table.compared[0]
     try:
-        if data is None:
-            check_node("data", entry.config)
-        cache = (data or build_data(entry.config)).cache
-    except (ValueError, OSError, KeyError, TypeError) as e:  # a config from elsewhere may lack what ours has
+        if data is None or isinstance(data, Path):
+            at_hand = images_of(entry.run, entry.config, data)
+        else:
+            at_hand = _of_training(data)
+    except (ValueError, OSError) as e:  # among them the errors of a config and of a record
         notes.append(f"The data is not at hand ({_first_line(e)}): shown are the pictures that the runs saved.")
         return lambda name: _from_panel(entry, name)
-    place = {name: i for i, name in enumerate(cache.names)}
 
     def look(name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        found = cache[place[name]] if name in place else None
+        found = at_hand(name)
         return found if found and _is_that_of(entry, name, found[1]) else _from_panel(entry, name)
 
     return look
+
+
+def _of_training(data: "SegmentationData") -> Look:
+    place = {name: i for i, name in enumerate(data.cache.names)}
+    return lambda name: data.cache[place[name]] if name in place else None
 
 
 def _first_line(error: Exception) -> str:
@@ -219,6 +220,11 @@ def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
 
 
 def _from_panel(entry: Entry, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    path = entry.run.pictures / f"{name}.png"
     prediction = entry.run.records.map(name)
-    return panel_parts(path, prediction.shape, entry.classes) if prediction is not None and path.is_file() else None
+    if prediction is None:
+        return None
+    try:
+        path = inside(entry.run.pictures / f"{name}.png", entry.run.folder)
+        return panel_parts(path, prediction.shape, entry.classes)
+    except Exception:  # no such file, or a broken picture, which makes Pillow raise what it likes
+        return None

@@ -1,18 +1,19 @@
 """Checkpoints that are whole or not there, and the newest one that a training may go on from."""
 
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from seglab.profile.phases import during
 from seglab.run.folder import Run
+from seglab.run.reading import RecordError, inside
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,43 @@ def link(source: Path, name: Path) -> None:
 
 def read(path: Path, run: Run) -> tuple[Found, str] | None:
     """What a file holds and the identity it was trained under; None if it is missing, cut short or damaged."""
+    content = _content(path, run)
+    if content is None:
+        return None
+    return Found(content["progress"]["epochs"], content["progress"]["batches"], path, run), content["identity"]
+
+
+def _content(path: Path, run: Run) -> dict[str, Any] | None:
+    """All that a whole checkpoint holds: tensors and plain values, together no larger than the file. Else None."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # compares the check sum of every tensor
+        real = inside(path, run.folder)
+        with zipfile.ZipFile(real) as archive:
+            larger = sum(part.file_size for part in archive.infolist()) > real.stat().st_size
+            if larger or archive.testzip() is not None:  # compares the check sum of every tensor
                 return None
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        progress = content["progress"]
-        return Found(progress["epochs"], progress["batches"], path, run), content["identity"]
-    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, KeyError, EOFError, ValueError):
+        content = torch.load(real, map_location="cpu", weights_only=True, mmap=True)
+        counts = [content["progress"][part] for part in ("epochs", "batches")]
+        right = all(type(n) is int and n >= 0 for n in counts) and isinstance(content["identity"], str)
+        return content if right and isinstance(content["state_dict"], dict) else None
+    except Exception:  # a damaged pickle raises nearly anything: IndexError, AttributeError, UnicodeDecodeError ...
         return None
 
 
+def weights(path: Path, run: Run) -> dict[str, torch.Tensor]:
+    """The network's weights in a checkpoint from anybody. Raises RecordError, one line, for one that can't be read."""
+    content = _content(path, run)
+    if content is None:
+        raise RecordError(f"{path}: not a readable checkpoint of this run")
+    named = {str(name): value for name, value in content["state_dict"].items()}
+    found = {name.removeprefix("net."): value for name, value in named.items() if name.startswith("net.")}
+    plain = all(isinstance(v, torch.Tensor) and v.layout == torch.strided and v.is_cpu for v in found.values())
+    if not plain or sum(v.numel() * v.element_size() for v in found.values()) > path.stat().st_size:
+        raise RecordError(f"{path}: not a readable checkpoint of this run (it holds other things than weights)")
+    return found
+
+
 def state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a whole checkpoint."""
+    """The weights in a whole checkpoint of this training."""
     return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
 
 

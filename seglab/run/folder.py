@@ -15,11 +15,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 from seglab.machine.files import without_nan, write_whole
-from seglab.run.records import RecordError, Records
+from seglab.run.metrics import dictionaries, floats, with_newer_scores
+from seglab.run.reading import RecordError, is_locked, json_object, text, yaml_mapping
+from seglab.run.records import Records
+from seglab.run.shapes import DIVERGED, DONE, FAILED, INTERRUPTED, RUNNING, Environment, Results
 from seglab.scores import SCORES, flattened, keys, scores
 
-DONE, FAILED, DIVERGED, INTERRUPTED, RUNNING = "done", "failed", "diverged", "interrupted", "running"
-"""What a run can be; a run that was killed is interrupted, too."""
+__all__ = ["DIVERGED", "DONE", "FAILED", "INTERRUPTED", "RUNNING", "Run", "RunHeld", "runs_of"]
+
+LAST_SECOND = 253402300799
+"""Of the year 9999: files may claim to be of later ones."""
 
 
 class RunHeld(RuntimeError):
@@ -55,8 +60,7 @@ class Run:
         try:
             self._lock.acquire(timeout=1)  # longer than a reader takes to see whether it is held
         except Timeout:
-            holder = self._holder_file.read_text() if self._holder_file.exists() else "another process"
-            raise RunHeld(f"{self.folder} is being trained by {holder}") from None
+            raise RunHeld(f"{self.folder} is being trained by {self._holder()}") from None
         write_whole(self._holder_file, f"process {os.getpid()} on {socket.gethostname()}")
 
     def release(self) -> None:
@@ -69,7 +73,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         self.results_file.unlink(missing_ok=True)
         for path in (self.metrics_file, self.times_file, self.counts_file):
-            self._write_rows(path, [row for row in _rows(path) if int(row["epoch"]) <= epochs])
+            self._write_rows(path, [row for row in self._rows(path) if int(row["epoch"]) <= epochs])
         write_whole(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         self.write_environment(environment)
 
@@ -80,8 +84,8 @@ class Run:
     def take_over(self, other: "Run", epochs: int) -> None:
         """The rows and the log of the first `epochs` epochs of another run of the same identity."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = {self.metrics_file: other._metrics(), self.times_file: _rows(other.times_file)}
-        for path, rows in {**found, self.counts_file: _rows(other.counts_file)}.items():
+        found = {self.metrics_file: other._metrics(), self.times_file: other._rows(other.times_file)}
+        for path, rows in {**found, self.counts_file: other._rows(other.counts_file)}.items():
             self._write_rows(path, [row for row in rows if int(row["epoch"]) <= epochs])
         with self.log_file.open("a") as f:  # appended: whoever trains this run writes into the same file already
             f.write(other.log_file.read_text() if other.log_file.exists() else "")
@@ -92,7 +96,7 @@ class Run:
 
     def command(self) -> str | None:
         """What was typed to train it; None where that is not known."""
-        return self.command_file.read_text().strip() if self.command_file.exists() else None
+        return text(self.command_file, self.folder).strip() if self.command_file.exists() else None
 
     def write_profile(self, rows: Sequence[Mapping[str, str | float]], text: str) -> None:
         """Where the time went, as a table of phases and in words."""
@@ -101,17 +105,17 @@ class Run:
 
     def profile(self) -> list[dict[str, str]]:
         """The rows of profile.csv; none of a run that was not profiled."""
-        return _rows(self.profile_table)
+        return self._rows(self.profile_table)
 
     def config(self) -> dict[str, Any]:
-        """The resolved config, and under `names` which file of each group was chosen."""
+        """The resolved config, and under `names` which file of each group was chosen. Raises RecordError."""
         if not self.config_file.exists():
             raise FileNotFoundError(f"{self.folder}: no config.yaml; accepted is a run folder outputs/<study>/<run>")
-        return yaml.safe_load(self.config_file.read_text())
+        return yaml_mapping(self.config_file, self.folder)
 
     def environment(self) -> dict[str, Any]:
-        """What environment.json says."""
-        return json.loads(self.environment_file.read_text())
+        """What environment.json says. Raises RecordError."""
+        return json_object(self.environment_file, self.folder, Environment)
 
     def add_epoch(
         self,
@@ -131,28 +135,25 @@ class Run:
             for stage, matrix in (counts or {}).items()
         ]
         for path, new in ((self.metrics_file, [numbers]), (self.times_file, [times]), (self.counts_file, counted)):
-            rows = [row for row in _rows(path) if int(row["epoch"]) < epoch]
+            rows = [row for row in self._rows(path) if int(row["epoch"]) < epoch]
             self._write_rows(path, [*rows, *({k: "" if v != v else str(v) for k, v in row.items()} for row in new)])
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv, an empty field as NaN, with scores that are newer than the run from counts.csv."""
-        return [{k: float(v or "nan") for k, v in row.items()} for row in self._metrics()]
+        """The rows of metrics.csv, an empty field as NaN, with scores that are newer than the run from counts.csv.
+
+        Raises RecordError.
+        """
+        return floats(self.metrics_file, self._metrics())
 
     def _metrics(self) -> list[dict[str, str]]:
-        rows = _rows(self.metrics_file)
-        counted = {(row["epoch"], row["stage"]): row for row in _rows(self.counts_file)}
-        for (epoch, stage), counts in counted.items():
-            names = [text[: (len(text) - 4) // 2] for text in counts if _is_diagonal(text)]
-            for row in (r for r in rows if r["epoch"] == epoch):
-                if any(f"{stage}/{key}" not in row for score in SCORES for key in keys(score, names)):
-                    matrix = np.array(list(counts.values())[2:], np.int64).reshape(len(names), len(names))
-                    known = {f"{stage}/{k}": "" if v != v else str(v) for k, v in scores(matrix, names).items()}
-                    row |= {k: v for k, v in known.items() if k not in row}
-        return rows
+        return with_newer_scores(self._rows(self.metrics_file), self._rows(self.counts_file), self.counts_file)
+
+    def _rows(self, path: Path) -> list[dict[str, str]]:
+        return dictionaries(path, self.folder)
 
     def times(self) -> list[dict[str, float]]:
         """The rows of times.csv: seconds and images of each epoch's training."""
-        return [{k: float(v) for k, v in row.items()} for row in _rows(self.times_file)]
+        return floats(self.times_file, self._rows(self.times_file))
 
     def best(self, epochs: int) -> dict[str, float]:
         """Epoch and validation mIoU of the best of the first `epochs`; the earliest of equals."""
@@ -176,22 +177,20 @@ class Run:
         write_whole(self.results_file, json.dumps(without_nan(results), indent=2, allow_nan=False))
 
     def results(self) -> dict[str, Any]:
-        """What results.json says; of a run that has not ended, only `status` and `reason`."""
+        """What results.json says; of a run that has not ended, only `status` and `reason`. Raises RecordError."""
         if self.results_file.exists():
-            return json.loads(self.results_file.read_text())
-        epochs = f"{len(_rows(self.metrics_file))} epochs are finished"
+            found = json_object(self.results_file, self.folder, Results)
+            return found if found["status"] == DONE else {"reason": "no reason is kept"} | found
+        epochs = f"{len(self._rows(self.metrics_file))} epochs are finished"
         if not self._held():
             return {"status": INTERRUPTED, "reason": f"it was killed: {epochs}"}
-        return {"status": RUNNING, "reason": f"{epochs}, trained by {self._holder_file.read_text()}"}
+        return {"status": RUNNING, "reason": f"{epochs}, trained by {self._holder()}"}
 
     def _held(self) -> bool:
-        if self._lock.is_locked or not self._holder_file.exists():
-            return self._lock.is_locked
-        try:
-            with FileLock(self.folder / ".lock", blocking=False):
-                return False
-        except Timeout:
-            return True
+        return self._lock.is_locked or (self._holder_file.exists() and is_locked(self.folder / ".lock"))
+
+    def _holder(self) -> str:
+        return text(self._holder_file, self.folder)[:200] if self._holder_file.exists() else "another process"
 
     @property
     def finished(self) -> str:
@@ -199,14 +198,14 @@ class Run:
         if not self.results_file.exists():
             return ""
         known = self.environment().get("finished") if self.environment_file.exists() else None
-        written = datetime.fromtimestamp(self.results_file.stat().st_mtime, UTC)
-        return str(known or written.isoformat())
+        seconds = min(max(self.results_file.stat().st_mtime, 0), LAST_SECOND)
+        return str(known or datetime.fromtimestamp(seconds, UTC).isoformat())
 
     def scores(self) -> dict[str, float | None]:
         """Validation scores of a finished run by name; those that are newer than the run from validation.csv."""
         results = self.results()
         own = flattened(results.get("val") or {})
-        names = list(results.get("val", {}).get("iou", {}))
+        names = [key.removeprefix("iou/") for key in own if key.startswith("iou/")]
         if all(key in own for score in SCORES if not score.reference for key in keys(score, names)):
             return own
         try:
@@ -221,18 +220,6 @@ class Run:
     def done(self) -> bool:
         """Whether it is finished and has a score."""
         return self.results_file.exists() and self.results()["status"] == DONE
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
-def _is_diagonal(text: str) -> bool:
-    name = text[: (len(text) - 4) // 2]
-    return text == f"{name} as {name}"
 
 
 def runs_of(study: Path) -> Iterator[Run]:

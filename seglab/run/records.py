@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from seglab.machine.files import write_whole
+from seglab.run.reading import RecordError, inside, table
 from seglab.scores import PROBABILITY_BINS
 
+MOST_PIXELS = 1e12
+"""Of one class in one image, or of one bin."""
 
-class RecordError(ValueError):
-    """A file of a run folder is not what seglab writes."""
+__all__ = ["RecordError", "Records", "Validation"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Records:
     """maps/, validation.csv, calibration.csv and probabilities.csv of one run folder."""
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.maps = folder / "maps"
         self.validation_file = folder / "validation.csv"
         self.calibration_file = folder / "calibration.csv"
@@ -50,18 +53,20 @@ class Records:
         from PIL import Image
 
         path = self._map_file(name)
-        if not path.exists():
-            return None
         try:
-            with Image.open(path, formats=["PNG"]) as picture:
+            with Image.open(inside(path, self.folder), formats=["PNG"]) as picture:
                 if picture.mode != "L":
                     raise RecordError(f"{path}: a picture of mode {picture.mode}; accepted is L, 8-bit class ids")
                 return np.asarray(picture)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as e:
-            raise RecordError(f"{path}: {e}") from e
+        except FileNotFoundError:
+            return None
+        except RecordError:
+            raise
+        except Exception as e:  # a broken picture makes Pillow raise what it likes
+            raise RecordError(f"{path}: not a readable map ({type(e).__name__})") from e
 
     def _map_file(self, name: str) -> Path:
-        if Path(name).name != name or "\0" in name:
+        if Path(name).name != name or "\0" in name or len(name.encode()) > 250:
             raise RecordError(f"{self.validation_file}: {name!r} is no name of an image")
         return self.maps / f"{name}.png"
 
@@ -72,12 +77,15 @@ class Records:
 
     def validation(self) -> Validation | None:
         """What validation.csv says; None where there is none. Raises RecordError."""
-        if (table := _read(self.validation_file)) is None:
+        if (found := self._table(self.validation_file)) is None:
             return None
-        (head, rows), k = table, isqrt(max(0, len(table[0]) - 2))
-        if head[:2] != ["name", "scene"] or len(head) != 2 + k * k:
+        head, rows = found
+        k = isqrt(max(0, len(head) - 2))
+        if head[:2] != ["name", "scene"] or not k or len(head) != 2 + k * k:
             raise RecordError(f"{self.validation_file}: columns {head[:3]}...; expected name, scene and K x K counts")
         counts = _numbers(self.validation_file, [row[2:] for row in rows], k * k).astype(np.int64)
+        for name, *_ in rows:
+            self._map_file(name)
         return Validation([r[0] for r in rows], [r[1] for r in rows], counts.reshape(-1, k, k))
 
     def write_calibration(self, bins: np.ndarray) -> None:
@@ -87,8 +95,12 @@ class Records:
 
     def calibration(self) -> np.ndarray | None:
         """`float64 [bins,3]`: pixels, right ones, sum of confidence; None without the file. Raises RecordError."""
-        table = _read(self.calibration_file)
-        return None if table is None else _numbers(self.calibration_file, table[1], 5)[:, 2:]
+        if (found := self._table(self.calibration_file)) is None:
+            return None
+        bins = _numbers(self.calibration_file, found[1], 5)[:, 2:]
+        if (bins[:, 1:] > 1.001 * bins[:, :1] + 1e-3).any():  # the sum of confidence is rounded
+            raise RecordError(f"{self.calibration_file}: more right pixels, or confidence, than pixels")
+        return bins
 
     def write_probabilities(self, classes: Sequence[str], histogram: np.ndarray) -> None:
         """`int [K,bins,2]`: pixels of other classes, and of this one, whose probability of this one is in a bin."""
@@ -98,12 +110,15 @@ class Records:
 
     def probabilities(self) -> np.ndarray | None:
         """`int64 [K,bins,2]` as it was written; None where there is no file. Raises RecordError."""
-        if (table := _read(self.probabilities_file)) is None:
+        if (found := self._table(self.probabilities_file)) is None:
             return None
-        counts = _numbers(self.probabilities_file, [row[2:] for row in table[1]], 2).astype(np.int64)
+        counts = _numbers(self.probabilities_file, [row[2:] for row in found[1]], 2).astype(np.int64)
         if len(counts) % PROBABILITY_BINS:
             raise RecordError(f"{self.probabilities_file}: {len(counts)} rows; expected {PROBABILITY_BINS} a class")
         return counts.reshape(-1, PROBABILITY_BINS, 2)
+
+    def _table(self, path: Path) -> tuple[list[str], list[list[str]]] | None:
+        return table(path, self.folder) if path.exists() else None
 
 
 def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -114,23 +129,14 @@ def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:
     write_whole(path, out.getvalue())
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]] | None:
-    if not path.exists():
-        return None
-    try:
-        with path.open(newline="") as f:
-            head, *rows = csv.reader(f)
-        return head, rows
-    except (ValueError, csv.Error) as e:
-        raise RecordError(f"{path}: not a table with a header ({e})") from e
-
-
 def _numbers(path: Path, rows: Sequence[Sequence[str]], columns: int) -> np.ndarray:
     """`float64 [rows,columns]`, finite and not negative."""
     try:
-        table = np.array(rows, np.float64).reshape(len(rows), columns)
+        counts = np.array(rows, np.float64).reshape(len(rows), columns)
     except ValueError as e:
         raise RecordError(f"{path}: {e}") from e
-    if not (np.isfinite(table) & (table >= 0)).all():
+    if not (np.isfinite(counts) & (counts >= 0)).all():
         raise RecordError(f"{path}: a count is negative or not finite")
-    return table
+    if (counts > MOST_PIXELS).any() or counts.sum() > 2**60:
+        raise RecordError(f"{path}: a count is larger than any picture")
+    return counts
