@@ -101,6 +101,14 @@ def test_a_loss_that_one_process_loses_ends_both(together, unequal: tuple[str, .
     assert not run.last_checkpoint.exists()
 
 
+def test_one_task_of_slurm_starts_the_other_process(together, images: Path, tmp_path: Path) -> None:
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
+    ranks = {f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")}
+    code, said, hashes, _ = together("epochs=1", **slurm, **ranks)
+    assert code == 0, said
+    assert len(hashes) == 2 and hashes[0] == hashes[1]
+
+
 def test_more_processes_than_images_are_refused_in_one_line(together, images: Path, tmp_path: Path) -> None:
     root = of_scenes(images, tmp_path / "set", {str(i): "val" if i < 1 else "train" for i in range(5)})
     code, said, _, run = together(f"data.root={root}", "data.val_scenes=[val]", "epochs=1")

@@ -45,14 +45,12 @@ def warn_of_unseen_gpus(accelerator: str) -> None:
     listed = _listed_gpus()
     if not listed:
         return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        why = f"CUDA_VISIBLE_DEVICES={visible!r} hides it"
-    elif torch.version.cuda is None:
-        why = f"torch {torch.__version__} is built without CUDA"
-    else:
-        why = f"the driver may be too old for CUDA {torch.version.cuda}, which torch {torch.__version__} is built for"
-    log.warning("torch sees no GPU although nvidia-smi does: %s; %s", listed[0], why)
+    facts = [f"torch {torch.__version__} is built without CUDA"]
+    if torch.version.cuda:
+        facts = [f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, which may need a newer driver"]
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        facts.append(f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}")
+    log.warning("torch sees no GPU although nvidia-smi does: %s; %s", listed[0], "; ".join(facts))
 
 
 def _listed_gpus() -> list[str]:
