@@ -1,18 +1,22 @@
 """What a cell leaves for reports is what it was scored by, however it came about."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from seglab.config.compose import config_of
+from seglab.config.parts import build_data, build_model
 from seglab.labels import VOID
-from seglab.maps.evidence import confidence_histogram, probability_histogram
+from seglab.maps.evidence import confidence_histogram, probability_histogram, scored_batches
 from seglab.maps.scoring import confusion_each
 from seglab.run.folder import Run, runs_of
 from seglab.run.records import RecordError, Records
 from seglab.scores import CALIBRATION_BINS, PROBABILITY_BINS, confusion, scores
+from tests.test_conf import composed
 from tests.test_resume import cells
 
 
@@ -102,6 +106,26 @@ def test_histograms_against_a_loop() -> None:
             curve[k, min(int(at[k] * PROBABILITY_BINS), PROBABILITY_BINS - 1), int(k == true)] += 1
     assert np.allclose(confidence_histogram(p, p.max(1).indices, mask).numpy(), confidence)
     assert (probability_histogram(p, mask).numpy() == curve).all()
+
+
+def test_maps_without_numbers_have_histograms() -> None:
+    """A GPU may score a few batches after its last update before anybody asks whether the loss is a number."""
+    p = torch.full((1, 3, 2, 2), torch.nan)
+    mask = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    assert confidence_histogram(p, p.max(1).indices, mask)[0, 0] == 4
+    assert probability_histogram(p, mask).sum() == 3 * 4
+
+
+def test_one_of_several_processes_can_score_the_whole_split(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
+    small = ("model=unet", "model.min_kernel_num=4", "model.depth=2", "data.val_fraction=0.4", "trainer=cpu")
+    config = config_of(composed(*small, "data=folder", f"data.root={images}", "data.batch_size=2"))
+    data = build_data(config)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
+    names = [data.cache.names[i] for i in data.indices[1]]
+    assert [name for batch in data.val_dataloader()[0] for name in batch["name"]] == names[::2]
+    scored = scored_batches(build_model(config), data, "32", torch.device("cpu"))
+    assert [name for batch, _ in scored for name in batch["name"]] == names
 
 
 def test_records_come_back_and_strange_ones_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MOVES_NO_WEIGHT = {
     "config/words.py": "the config again",
     "labels.py": "of a training only as far as its loss and data import it",
     "machine/files.py": "writes",
-    "machine/processes.py": "picks one of several equal devices",
+    "machine/processes.py": "picks a device, which an identity names",
     "machine/signals.py": "stops at a step's end",
     "maps/scoring.py": "scores",
     "models/inference.py": "of a copy that is scored",

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,6 +138,7 @@ def test_each_process_takes_its_share_of_an_epoch() -> None:
 
 def test_every_training_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"GPU-{i}"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     trainer = {"accelerator": "auto", "devices": 1}
     with gpu_of_its_own(trainer) as first, gpu_of_its_own(trainer) as second, gpu_of_its_own(trainer) as third:

@@ -21,6 +21,7 @@ from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
+from seglab.machine.processes import first_gpu, gpu_of_its_own
 from seglab.machine.signals import Interrupted, asked_to_stop, stopping_softly
 from seglab.pages.markdown import markdown_table
 from seglab.run.folder import DONE, FAILED, INTERRUPTED
@@ -141,13 +142,16 @@ class Feed(pl.LightningDataModule):
 
 def benchmark(config: Config) -> dict[str, Any]:
     """Measures and prints one combination; returns its `speeds` or the `reason` of a failure. Writes no run folder."""
-    config = here(config, torch.get_num_threads())
     try:
-        check_parts(config)
-        data = build_data(config)
-        data.setup()
-        with stopping_softly(), isolated(config.threads or 1):
-            speeds, size = _measured(config, data)
+        with gpu_of_its_own(config.trainer) as trainer:
+            gpu = first_gpu(trainer)
+            config = here(config.but(trainer=trainer), torch.get_num_threads(), gpu or 0)
+            check_parts(config)
+            data = build_data(config)
+            data.pin_memory = gpu is not None
+            data.setup()
+            with stopping_softly(), isolated(config.threads or 1, gpu):
+                speeds, size = _measured(config, data)
     except EXPECTED as e:
         status = INTERRUPTED if isinstance(e, Interrupted) else FAILED
         return {"status": status, "reason": f"{type(e).__name__}: {e}".splitlines()[0]}
@@ -178,7 +182,7 @@ def _run(config: Config, feed: Feed, stage: str) -> None:
 
 def title(config: Config, size: Sequence[int]) -> str:
     """Title of a measurement: model, loss, batch, precision and device."""
-    device = computing_device(config.accelerator, config.threads)
+    device = computing_device(config.accelerator, config.threads, first_gpu(config.trainer) or 0)
     batch = f"{size[0]} images of {size[1]} x {size[2]}"
     return f"{config.names.model}, {config.names.loss}, {batch} a step, precision {config.precision}, {device}"
 

@@ -59,20 +59,20 @@ class Identity:
         return self.device is not None
 
 
-def here(config: Config, threads: int) -> Config:
-    """The config with what this process decides: precision, and the number of CPU threads."""
-    precision = resolved_precision(config.precision, config.accelerator)
+def here(config: Config, threads: int, gpu: int = 0) -> Config:
+    """The config with what this process decides: precision, by this one of its GPUs, and the number of CPU threads."""
+    precision = resolved_precision(config.precision, config.accelerator, gpu)
     return config.but(precision=precision, threads=config.threads or threads)
 
 
-def identity(config: Config, data: str) -> Identity:
-    """The identity of a config that trains in this process on data of this content."""
+def identity(config: Config, data: str, gpu: int = 0) -> Identity:
+    """The identity of a config that trains in this process, on this one of its GPUs, on data of this content."""
     facts = config.select(lambda role: role.weights)
     precision = facts.pop("precision")
     code = code_hash({made.__module__ for node in facts.values() for made in targets(node)})
-    device = computing_device(config.accelerator, config.threads)
+    device = computing_device(config.accelerator, config.threads, gpu)
     found = Identity(_hash(facts | _weight_files(config)), data, code, computing_versions(), precision, device)
-    return replace(found, precision=resolved_precision(precision, config.accelerator))
+    return replace(found, precision=resolved_precision(precision, config.accelerator, gpu))
 
 
 def elsewhere(config: Config, data: str) -> Identity:

@@ -1,6 +1,6 @@
 """Samples of the cache, and the order of an epoch: what a DataLoader is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,20 @@ from torch.utils.data import Dataset, Sampler
 
 from seglab.data.cache import PixelCache
 from seglab.data.transforms import Augmentation
+
+PIXELS_AT_ONCE = 2**24
+"""Pixels of a batch that is scored, at most: 16 images of 1024 x 1024. Memory for more than these is some GiB.
+
+A constant, and not what a device has free: how images are batched moves the last bits of their logits.
+"""
+
+
+def scored_at_once(sizes: Collection[tuple[int, int]], batch_size: int) -> int:
+    """Images of a batch that is scored, where these are all the (height, width) of the images."""
+    if len(sizes) != 1:
+        return 1
+    ((height, width),) = sizes
+    return max(1, min(batch_size, PIXELS_AT_ONCE // (height * width)))
 
 
 class Tiles(Dataset):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
-from seglab.data.loaders import EpochOrder, Tiles
+from seglab.data.loaders import EpochOrder, Tiles, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
 from seglab.data.split import SplitError, split
@@ -73,6 +73,7 @@ class SegmentationData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.score_train = score_train
+        self.pin_memory = False  # whoever sends batches to a GPU sets it: they then go there while it computes
         self._start = (0, 0)
         scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
         self._split = (scenes, val_fraction, fold, folds, split_seed)
@@ -169,12 +170,15 @@ class SegmentationData(pl.LightningDataModule):
     def val_dataloader(self) -> list[DataLoader]:
         """Loader of the whole validation images in order; with `score_train` a second one of the training images.
 
-        Of several processes each takes its share, every image once. Raises DataError for more processes than images.
+        Of several processes each takes its share, every image once. Raises ValueError for more processes than images.
         """
-        rank, world = self._rank_and_world
+        return self.scored_loaders(*self._rank_and_world)
+
+    def scored_loaders(self, rank: int = 0, world: int = 1) -> list[DataLoader]:
+        """The loaders of one of several processes; by default of one that scores all images."""
+        if min(map(len, self.indices)) < world:  # all must notice: one that went on would wait for the others
+            raise ValueError(f"fewer images to validate than the {world} devices that share them")
         train, val = (indices[rank::world] for indices in self.indices)
-        if not val or not train:
-            raise DataError(self.root, [f"fewer images to validate than the {world} devices that share them"])
         return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
     def picture_indices(self, count: int) -> list[int]:
@@ -188,8 +192,8 @@ class SegmentationData(pl.LightningDataModule):
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
     def _plain_loader(self, indices: list[int]) -> DataLoader:
-        same = len({self.cache.sizes[i] for i in indices}) == 1
-        return self._loader(Tiles(self.cache, indices), self.batch_size if same else 1)
+        sizes = {self.cache.sizes[i] for i in indices}
+        return self._loader(Tiles(self.cache, indices), scored_at_once(sizes, self.batch_size))
 
     def _loader(self, tiles: Tiles, batch_size: int, sampler: Sampler | None = None) -> DataLoader:
         workers = self.num_workers
@@ -201,7 +205,7 @@ class SegmentationData(pl.LightningDataModule):
             worker_init_fn=_single_threaded,
             persistent_workers=workers > 0,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin_memory,
             generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
         )
 

@@ -1,6 +1,7 @@
 """The facts that a number may depend on besides the config: versions, device, threads."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
@@ -13,6 +14,8 @@ import torch
 COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
 """Libraries whose version decides the weights."""
 
+log = logging.getLogger(__name__)
+
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -22,11 +25,41 @@ def computing_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in COMPUTING}
 
 
-def computing_device(accelerator: str, threads: int | None) -> str:
+def computing_device(accelerator: str, threads: int | None, gpu: int = 0) -> str:
     """The device that `accelerator` computes on; on a CPU the number of threads changes the last bits of a sum."""
     if torch.cuda.is_available() and accelerator != "cpu":
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name(gpu)
     return f"cpu, {threads or torch.get_num_threads()} threads"
+
+
+def gpus_are_alike() -> bool:
+    """Whether all GPUs that torch sees are of one model, or there are none: then any of them stands for all."""
+    return len({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}) < 2
+
+
+@cache
+def warn_of_unseen_gpus(accelerator: str) -> None:
+    """Warns, once, of GPUs that torch does not see although nvidia-smi does: `auto` would silently mean the CPU."""
+    if accelerator not in ("auto", "gpu", "cuda") or torch.cuda.is_available():
+        return
+    listed = _listed_gpus()
+    if not listed:
+        return
+    facts = [f"torch {torch.__version__} is built without CUDA"]
+    if torch.version.cuda:
+        facts = [f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, which may need a newer driver"]
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        facts.append(f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}")
+    log.warning("torch sees no GPU although nvidia-smi does: %s; %s", listed[0], "; ".join(facts))
+
+
+def _listed_gpus() -> list[str]:
+    """Models of the GPUs that nvidia-smi lists; none where it is missing or has no answer."""
+    try:
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.partition(": ")[2].partition(" (UUID")[0] for line in said.splitlines() if line.startswith("GPU ")]
 
 
 def environment() -> dict[str, Any]:

@@ -27,8 +27,11 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def isolated(threads: int) -> Iterator[None]:
-    """Context with `threads` CPU threads that restores the process after it: flags, threads, random states, memory."""
+def isolated(threads: int, gpu: int | None = None) -> Iterator[None]:
+    """Context with `threads` CPU threads that restores the process after it: flags, threads, random states, memory.
+
+    Of the random states of GPUs that of `gpu` alone: asking another one takes memory there.
+    """
     backends = torch.backends.cudnn
     flags = {name: getattr(backends, name) for name in ("benchmark", "deterministic", "allow_tf32")}
     strict = torch.are_deterministic_algorithms_enabled()
@@ -40,7 +43,7 @@ def isolated(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads)
     keep_freed_memory()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[] if gpu is None else [gpu]):
             yield
     finally:
         for name, flag in flags.items():

@@ -49,7 +49,7 @@ def scored_batches(
     """All validation images in order, batched and computed as validation does while training."""
     scoring = Scoring(list(data.classes))
     scoring.begin(net)
-    for batch in data.val_dataloader()[0]:
+    for batch in data.scored_loaders()[0]:
         ready = data.on_after_batch_transfer({k: _moved(v, device) for k, v in batch.items()}, 0)
         with autocast(precision, device):
             scored = scoring.score(scoring.logits(ready["image"]), ready["mask"])
@@ -66,7 +66,7 @@ def confidence_histogram(probability: Tensor, prediction: Tensor, mask: Tensor) 
     confidence = probability.gather(1, prediction[:, None])[:, 0][valid].double()
     right = (prediction == mask)[valid].double()
     facts = torch.stack([torch.ones_like(right), right, confidence], 1)
-    bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
+    bins = (confidence * CALIBRATION_BINS).long().clamp(0, CALIBRATION_BINS - 1)  # NaN is in the first
     return torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64, device=mask.device).index_add_(0, bins, facts)
 
 
@@ -76,6 +76,6 @@ def probability_histogram(probability: Tensor, mask: Tensor) -> Tensor:
     valid = mask != VOID
     p = probability.movedim(1, -1)[valid]  # [N,K]
     positive = mask[valid].long()[:, None] == torch.arange(k, device=mask.device)
-    bins = (p * PROBABILITY_BINS).long().clamp_max(PROBABILITY_BINS - 1)
+    bins = (p * PROBABILITY_BINS).long().clamp(0, PROBABILITY_BINS - 1)
     cell = (torch.arange(k, device=mask.device) * PROBABILITY_BINS + bins) * 2 + positive
     return torch.bincount(cell.flatten(), minlength=2 * k * PROBABILITY_BINS).view(k, PROBABILITY_BINS, 2)

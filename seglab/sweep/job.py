@@ -6,6 +6,8 @@ from typing import Any
 
 from seglab.benchmark.benchmark import benchmark
 from seglab.config.schema import Config, ConfigError
+from seglab.machine.environment import warn_of_unseen_gpus
+from seglab.machine.processes import see_remembered_gpus
 from seglab.run.folder import DONE
 from seglab.sweep.done import cell_done, show
 from seglab.training.row import train_row
@@ -18,6 +20,8 @@ def job(config: Config, alone: bool = False) -> list[dict[str, Any]]:
 
     `alone`: no sweep follows that would show what it left.
     """
+    see_remembered_gpus()
+    warn_of_unseen_gpus(config.accelerator)
     if not config.benchmark:
         return _trained_alone(config) if alone else train_row(config, cell_done)
     if config.profile:

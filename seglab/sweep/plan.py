@@ -9,6 +9,8 @@ from typing import Any
 
 from seglab.config.schema import Config, plain
 from seglab.data import SegmentationData
+from seglab.machine.environment import gpus_are_alike
+from seglab.machine.processes import remember_visible_gpus
 from seglab.report.tables import write_grid
 from seglab.run.folder import DONE
 from seglab.sweep.done import show
@@ -59,13 +61,16 @@ def _trained(cell: Cell) -> int:
 def trainings(jobs: Sequence[Job], trains_here: bool = True) -> list[Training]:
     """Jobs (overrides and config), those together that share epochs. Raises ConfigError or DataError.
 
-    `trains_here`: on this device; else a job of its own decides on which.
+    `trains_here`: in a process that sees this host's devices; else a job of its own decides on which it trains.
     """
+    if not trains_here:
+        remember_visible_gpus()
     rows: dict[tuple, Training] = {}
     read: dict[str, SegmentationData] = {}
     for overrides, config in jobs:
         source = json.dumps(plain(config.data))
-        read[source], (cell,) = prepare(config, read.get(source), trains_here)
+        known = trains_here and (config.accelerator == "cpu" or gpus_are_alike())
+        read[source], (cell,) = prepare(config, read.get(source), known)
         alone = () if cell.shared_epochs else (cell.epochs,)
         key = (cell.identity.key, cell.study, *alone)
         row = rows.get(key)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from seglab.models.network import Network
@@ -48,6 +49,7 @@ class SegmentationTask(pl.LightningModule):
         self.seed = seed
         self.tallies: dict[str, Tally] = {}
         self.watch = LossWatch()
+        self._loaded: tuple[Tensor, int] | None = None
         # The function and not the module, whose weights would else have two names; training alone, so that scores and
         # maps come from one path; each shape by itself, so that code does not depend on which of them came first.
         self._compiled = torch.compile(net.forward, dynamic=False) if compile else None
@@ -78,7 +80,7 @@ class SegmentationTask(pl.LightningModule):
         with during(self.trainer, "loss"):
             loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
-        self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.strategy)
+        self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.world_size)
         tally = self.tallies[stage]
         tally.loss += loss.detach() * len(logits)
         tally.images += len(logits)
@@ -90,11 +92,33 @@ class SegmentationTask(pl.LightningModule):
         return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
     def on_train_start(self) -> None:
-        self.net.start_epoch(self.epoch)  # within an epoch, Lightning goes on without starting it again
+        self._start_epoch()  # within an epoch, Lightning goes on without starting it again
+        if self._loaded:
+            tally = self.tallies["train"] = self._tally()
+            if self.trainer.is_global_zero:  # of several processes that train together, one has the sum of all
+                tally.loss += self._loaded[0].to(self.device)
+                tally.images += self._loaded[1]
+            self._loaded = None
 
     def on_train_epoch_start(self) -> None:
-        self.net.start_epoch(self.epoch)
+        self._start_epoch()
         self.tallies = {"train": self._tally()}
+
+    def _start_epoch(self) -> None:
+        """Freezes or frees the encoder.
+
+        DDP averages the gradients of those parameters alone that trained when it was built, so it is built again.
+        """
+        before = [p.requires_grad for p in self.parameters()]
+        self.net.start_epoch(self.epoch)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy) and before != [p.requires_grad for p in self.parameters()]:
+            strategy.model = self
+            strategy.configure_ddp()
+
+    def look_for_not_finite(self) -> None:
+        """Raises NotFinite if a loss so far was not finite. All processes that train together must call it."""
+        self.watch.look(self.trainer.strategy, self.trainer.world_size)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         self.net.start_batch(batch_idx)
@@ -122,7 +146,7 @@ class SegmentationTask(pl.LightningModule):
 
     def epoch_scores(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """`<stage>/loss` of every stage, `<stage>/<score>` of those scored in eval mode, and their counts `[K,K]`."""
-        self.watch.look(self.trainer.strategy)
+        self.look_for_not_finite()
         numbers: dict[str, float] = {}
         counts: dict[str, np.ndarray] = {}
         for stage, tally in self.tallies.items():
@@ -143,16 +167,13 @@ class SegmentationTask(pl.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.watch.look(self.trainer.strategy)  # no checkpoint is ever of weights that are no longer numbers
+        self.look_for_not_finite()  # no checkpoint is ever of weights that are no longer numbers
         tally = self.tallies["train"]
         loss, images = self._summed(tally.loss), self._summed(torch.tensor(tally.images, device=self.device))
         checkpoint["tally"] = {"loss": loss, "images": int(images)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        tally = self._tally()
-        self.tallies = {"train": tally}
-        if self.trainer.is_global_zero:  # of several processes that train together, one has the sum of all
-            tally.loss, tally.images = checkpoint["tally"]["loss"].to(self.device), checkpoint["tally"]["images"]
+        self._loaded = checkpoint["tally"]["loss"], checkpoint["tally"]["images"]  # the device comes later
 
     def _tally(self) -> Tally:
         return Tally(len(self.scoring.class_names), self.device)

@@ -146,19 +146,20 @@ def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def prepare(
-    config: Config, data: SegmentationData | None = None, trains_here: bool = True
+    config: Config, data: SegmentationData | None = None, trains_here: bool = True, gpu: int = 0
 ) -> tuple[SegmentationData, list[Cell]]:
     """The data of a row, read and checked unless given, and its cells, the shortest first.
 
+    `trains_here`: in this process, if on a GPU then on number `gpu` of those that it sees; else another one decides.
     Raises ConfigError or DataError.
     """
     if trains_here:
-        config = here(config, torch.get_num_threads())
+        config = here(config, torch.get_num_threads(), gpu)
     check_parts(config)
     if data is None:
         data = build_data(config)
         data.setup()
-    key = (identity if trains_here else elsewhere)(config, data.content)
+    key = identity(config, data.content, gpu) if trains_here else elsewhere(config, data.content)
     schedule = build_schedule(config)
     lengths = sorted({*(config.marks or ()), config.epochs})
     return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule) for epochs in lengths]

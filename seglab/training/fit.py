@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +12,7 @@ from pytorch_lightning.profilers import Profiler
 from seglab.config.parts import build_task, build_trainer
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.machine.processes import gpu_of_its_own
+from seglab.machine.processes import without_slurm_tasks
 from seglab.run.checkpoints import Found, state_dict
 from seglab.task.task import SegmentationTask
 
@@ -32,16 +32,21 @@ def trainer_of(
     profiler: Profiler | None = None,
     changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[pl.Trainer]:
-    """A Trainer on a device of its own, without the warnings that are explained; `changes` to its arguments."""
-    with warnings.catch_warnings(), gpu_of_its_own(config.trainer) as arguments:
+    """A Trainer with `changes` to its arguments, without the warnings that are explained.
+
+    Several processes that train together are started by it, on Slurm too, unless Slurm starts each as a task.
+    """
+    own_processes = without_slurm_tasks() if config.together else nullcontext()
+    with warnings.catch_warnings(), own_processes:
         for message in EXPLAINED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        yield build_trainer(config, callbacks, profiler, {**arguments, **changes})
+        yield build_trainer(config, callbacks, profiler, {**config.trainer, **changes})
 
 
 def fit(trainer: pl.Trainer, config: Config, data: SegmentationData, found: Found | None) -> SegmentationTask:
     """Trains to the last epoch, resuming from a checkpoint; a finished one is only loaded, onto the device."""
     data.resume_at(found.epochs if found else 0, found.batches if found else 0)
+    data.pin_memory = trainer.strategy.root_device.type == "cuda"
     task = build_task(config)
     if found and found.epochs == config.epochs:
         task.load_state_dict(state_dict(found.path))

@@ -23,7 +23,10 @@ from seglab.training.keeper import Keeper
 log = logging.getLogger(__name__)
 
 TOGETHER = 20
-"""Steps after which processes that train together ask each other who has to stop: a GPU waits for the answer."""
+"""Steps after which processes that train together ask each other who has to stop, and whose loss is no number.
+
+A GPU waits for the answer.
+"""
 
 CellDone = Callable[[Cell, SegmentationData], None]
 """Called when a cell has its results."""
@@ -68,6 +71,8 @@ class Recorder(pl.Callback):
         if batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches:
             return  # a checkpoint holds no gradients that are half added up
         now = trainer.world_size == 1 or trainer.global_step % TOGETHER == 0
+        if now and trainer.world_size > 1:
+            task.look_for_not_finite()
         stop = now and _any(trainer, bool(asked_to_stop()))
         if stop or self._is_due(trainer.global_step) or (now and _any(trainer, self._is_late)):
             checkpoints.save(trainer, self.cell.run)
@@ -76,6 +81,7 @@ class Recorder(pl.Callback):
             raise Interrupted(f"{asked_to_stop()} in epoch {task.epoch + 1}")
 
     def on_validation_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        task.look_for_not_finite()  # of weights that are no numbers no map is kept
         self._train_seconds = time.perf_counter() - self._started
         epoch = task.epoch + 1
         ends = [c for c in (self.cell, *(o for o in self.others if o.shared_epochs == o.epochs)) if c.epochs == epoch]
@@ -103,7 +109,8 @@ class Recorder(pl.Callback):
             scores, counts = task.epoch_scores()
         if self.board:
             self._record(trainer, task, self.board, scores, counts)
-        checkpoints.save(trainer, self.cell.run, best=self.cell.run.best(task.epoch)["epoch"] == task.epoch)
+        best = self.board is not None and self.cell.run.best(task.epoch)["epoch"] == task.epoch
+        checkpoints.save(trainer, self.cell.run, best)
         self._saved_at = time.monotonic()
         self._fill_others(task)
         if task.epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):

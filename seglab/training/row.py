@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from seglab.config.read import read
 from seglab.config.schema import Config, ConfigError
 from seglab.data import SegmentationData
 from seglab.machine.isolation import isolated
+from seglab.machine.processes import first_gpu, gpu_of_its_own
 from seglab.machine.signals import Interrupted, ask_to_stop, asked_to_stop, stopping_softly
 from seglab.profile.clock import PhaseClock
 from seglab.profile.phases import during
@@ -39,16 +40,24 @@ EXPECTED = (ValueError, NotFinite, Interrupted)
 
 def train_row(config: Config, on_cell_done: CellDone) -> list[dict[str, Any]]:
     """Trains the cells of `config.marks` and `config.epochs`; the content of each one's results.json, in order."""
-    data, cells = prepare(config)
+    with gpu_of_its_own(config.trainer) as trainer:
+        data, cells = prepare(config, gpu=first_gpu(trainer) or 0)
+        if getattr(rank_zero_only, "rank", 0):
+            _help(data, [c for c in cells if not c.run.done])
+            return []
+        return _train(data, cells, trainer, on_cell_done)
+
+
+def _train(
+    data: SegmentationData, cells: list[Cell], trainer: Mapping[str, Any], on_cell_done: CellDone
+) -> list[dict[str, Any]]:
     config = cells[-1].config
-    if getattr(rank_zero_only, "rank", 0):
-        _help(data, [c for c in cells if not c.run.done])
-        return []
     if config.profile and all(cell.run.done for cell in cells):
         if not cells[-1].run.profile():
             raise ConfigError(nothing_left(cells[-1].run))
         log.info("%s", nothing_left(cells[-1].run))
-    with contextlib.ExitStack() as held, stopping_softly(), isolated(config.threads or 1):
+    isolation = isolated(config.threads or 1, first_gpu(trainer))
+    with contextlib.ExitStack() as held, stopping_softly(), isolation:
         mine: list[Cell] = []
         results: dict[Cell, dict[str, Any]] = {}
         for cell in cells:
@@ -63,7 +72,7 @@ def train_row(config: Config, on_cell_done: CellDone) -> list[dict[str, Any]]:
             held.callback(cell.run.release)
             mine.append(cell)
         _say_why_again(mine)
-        while mine and _attempt(data, mine, results, on_cell_done):
+        while mine and _attempt(data, mine, trainer, results, on_cell_done):
             mine = [c for c in mine if not c.run.done]
         return [results.get(cell) or cell.run.results() for cell in cells]
 
@@ -94,11 +103,16 @@ def _help(data: SegmentationData, cells: list[Cell]) -> None:
     """The part of a process that trains with a first one, which started it and does all writing."""
     told = contextlib.suppress(NotFinite, Interrupted)  # by the first process
     with told, stopping_softly(), isolated(cells[-1].config.threads or 1):
-        _fit(cells[-1], cells[:-1], data, starting_point(cells[-1]), None, lambda *_: None)
+        found = starting_point(cells[-1])
+        _fit(cells[-1], cells[:-1], data, cells[-1].config.trainer, found, None, lambda *_: None)
 
 
 def _attempt(
-    data: SegmentationData, cells: list[Cell], results: dict[Cell, dict[str, Any]], on_cell_done: CellDone
+    data: SegmentationData,
+    cells: list[Cell],
+    trainer: Mapping[str, Any],
+    results: dict[Cell, dict[str, Any]],
+    on_cell_done: CellDone,
 ) -> bool:
     """Trains the longest cell, and with it what the others share with it. False if that failed, for all of them."""
     *others, longest = cells
@@ -108,7 +122,7 @@ def _attempt(
                 raise Interrupted(f"{asked_to_stop()} before it began")
             found = starting_point(longest)
             with contextlib.closing(longest.start(found)) as board:
-                _fit(longest, others, data, found, board, on_cell_done)
+                _fit(longest, others, data, trainer, found, board, on_cell_done)
             return True
         except Exception as e:
             level = logging.DEBUG if isinstance(e, EXPECTED) or full_disk(e) else logging.ERROR
@@ -133,6 +147,7 @@ def _fit(
     cell: Cell,
     others: list[Cell],
     data: SegmentationData,
+    arguments: Mapping[str, Any],
     found: checkpoints.Found | None,
     board: Board | None,
     on_cell_done: CellDone,
@@ -142,7 +157,7 @@ def _fit(
     log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
     clock = PhaseClock() if cell.config.profile and board else None
-    with trainer_of(cell.config, [recorder.gauges, recorder], clock) as trainer:
+    with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer:
         try:
             task = fit(trainer, cell.config, data, found)
             with during(trainer, "pictures and pages"):
