@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from seglab.data.folder import FolderReader, Pair, pixels
 from seglab.data.pixels import read_image, read_label, upright
@@ -195,3 +195,17 @@ def test_a_turned_image_that_does_not_fit_its_label_says_so(tmp_path: Path) -> N
     Image.fromarray(IDS).save(pair.label)
     with pytest.raises(ValueError, match=r"the image is 6x8 .turned by its orientation 6., its label 8x6"):
         FolderReader().load(pair, CLASSES)
+
+
+@pytest.mark.parametrize("named", ["0", "255 ", "17.0"])
+def test_the_value_that_a_tiff_names_for_no_data_is_hidden(tmp_path: Path, named: str) -> None:
+    value = int(float(named))
+    image = np.where(value == RGB, value ^ 1, RGB)
+    image[1:3, 2:5] = value
+    image[0, 0, 0] = value  # one band alone is a colour
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = named
+    Image.fromarray(image).save(tmp_path / "1.tif", tiffinfo=tags)
+    hidden = read_image(tmp_path / "1.tif").hidden
+    assert hidden is not None
+    assert (hidden == (image == value).all(-1)).all() and hidden.sum() == 6

@@ -19,8 +19,12 @@ LABELS = "accepted are class ids in one band, or in three equal ones of 8 bits"
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints a line a tag of a GeoTIFF
 
 
+NODATA = 42113
+"""The tag in which GDAL keeps the value of a TIFF's pixels that hold nothing."""
+
+
 class Pixels(NamedTuple):
-    """Image `values uint8 [H,W,3]`, upright; `hidden bool [H,W]` where it is transparent, None where it is nowhere."""
+    """Image `values uint8 [H,W,3]`, upright; `hidden bool [H,W]` where it is transparent or no data, else None."""
 
     values: np.ndarray
     hidden: np.ndarray | None
@@ -37,6 +41,8 @@ def read_image(path: Path) -> Pixels:
             hidden = _hidden(picture, facts.bits)
             plain = picture.convert("LA") if picture.mode == "La" else picture  # grey multiplied by alpha
             values = np.asarray(plain if plain.mode == "RGB" else plain.convert("RGB"))
+            empty = _empty(picture, values)
+            hidden = empty if hidden is None else hidden | empty if empty is not None else hidden
         if facts.format != "TIFF":  # Pillow turns that itself
             values = upright(values, orientation)
             hidden = None if hidden is None else upright(hidden, orientation)
@@ -133,6 +139,16 @@ def _hidden(picture: Image.Image, bits: int) -> np.ndarray | None:
     alpha = picture.getchannel("a") if picture.mode == "La" else picture.convert("RGBA").getchannel("A")
     hidden = np.asarray(alpha) == 0
     return hidden if hidden.any() else None
+
+
+def _empty(picture: Image.Image, values: np.ndarray) -> np.ndarray | None:
+    """Pixels that have, in all bands, the value that a TIFF names for no data; None where there are none."""
+    try:
+        named = float(str(getattr(picture, "tag_v2", {}).get(NODATA, "")).strip(" \0"))
+    except ValueError:
+        return None
+    found = (values == named).all(-1)
+    return found if found.any() else None
 
 
 def _label_values(picture: Image.Image, facts: Stored, colors: bool, num_classes: int) -> np.ndarray:

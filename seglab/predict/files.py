@@ -1,4 +1,4 @@
-"""The files of `seglab predict`: which pixels of an image hold nothing, and maps that replace only maps."""
+"""The files of `seglab predict`: sizes of images, and maps that replace only maps."""
 
 import os
 import warnings
@@ -11,9 +11,6 @@ from PIL import Image, PngImagePlugin
 
 MARK = "seglab"
 """Key of the text in a PNG by which a map of `seglab predict` is known; its value is the run's folder."""
-
-NODATA = 42113
-"""The tag in which GDAL keeps the value of a TIFF's pixels that hold nothing."""
 
 
 @contextmanager
@@ -28,20 +25,6 @@ def height_and_width(path: Path) -> tuple[int, int]:
     """The size of a picture, of which no pixel is read. Raises OSError for a file that is none."""
     with Image.open(path) as picture:
         return picture.height, picture.width
-
-
-def nothing(path: Path) -> np.ndarray | None:
-    """`bool [H,W]`: the pixels that are transparent, or have the value that a TIFF names for no data; None without."""
-    with Image.open(path) as picture:
-        found = []
-        if "A" in picture.getbands() or "transparency" in picture.info:
-            found.append(np.asarray(picture.convert("RGBA"))[..., 3] == 0)
-        named = str(getattr(picture, "tag_v2", {}).get(NODATA, "")).strip(" \0")
-        if named:
-            values = np.asarray(picture)
-            empty = values == float(named)
-            found.append(empty if empty.ndim == 2 else empty[..., :3].all(-1))
-    return np.logical_or.reduce(found) if found else None
 
 
 def check_names(images: Sequence[Path], out: Path) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor
 from seglab.config.foreign import check_model
 from seglab.config.parts import build_model
 from seglab.config.read import read
-from seglab.data.folder import pixels
+from seglab.data.pixels import read_image
 from seglab.labels import VOID, color_image
 from seglab.machine.precision import autocast, resolved_precision
 from seglab.maps.scoring import predict
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
-from seglab.predict.files import check_names, height_and_width, large_pictures, nothing, save
+from seglab.predict.files import check_names, height_and_width, large_pictures, save
 from seglab.predict.memory import bytes_per_pixel, free_memory
 from seglab.predict.scale import Scale, back, scale_of
 from seglab.run import checkpoints
@@ -108,16 +108,16 @@ class Mapper:
         with large_pictures():
             height, width = self._size(path)
             self._check_memory(path, *self.scale.of(height, width))
-            image = pixels(path, "RGB")
-            empty = nothing(path)
+            image = read_image(path)
+        height, width = image.values.shape[:2]
         try:
-            prediction = back(predict(self.net, self.scale.shrunk(image)), *image.shape[:2])
+            prediction = back(predict(self.net, self.scale.shrunk(image.values)), height, width)
         except (MemoryError, RuntimeError) as e:
             if isinstance(e, RuntimeError) and "memory" not in str(e):
                 raise
             raise ValueError(f"{path}: the memory is not enough for {width}x{height} pixels; {TOO_LARGE}") from e
-        if empty is not None and empty.shape == prediction.shape:
-            prediction[empty] = VOID
+        if image.hidden is not None:
+            prediction[image.hidden] = VOID
         return prediction
 
     def _size(self, path: Path) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class Mapper:
             most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
             raise ValueError(f"{path}: more than {most / 1e6:.0f} million pixels; {TOO_LARGE}") from None
         except (OSError, SyntaxError, ValueError):
-            pixels(path, "RGB")  # which says what is wrong with it
+            read_image(path)  # which says what is wrong with it
             raise
 
     def _check_memory(self, path: Path, height: int, width: int) -> None:
