@@ -56,7 +56,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What a JavaScript function body returns."""
+        """The value that a JavaScript function body returns."""
         return self.driver.execute_script(script, *arguments)
 
     def texts(self, selector: str) -> list[str]:
@@ -64,7 +64,7 @@ class Browser:
         return self.run(FIND + "return found.map(e => e.textContent.trim())", selector)
 
     def wait(self, true: Callable[[], Any], seconds: float = 30) -> Any:
-        """What `true()` returns as soon as it is truthy; elements may vanish meanwhile. Raises TimeoutException."""
+        """The value of `true()` as soon as it is truthy; elements may vanish meanwhile. Raises TimeoutException."""
         from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 

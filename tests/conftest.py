@@ -1,4 +1,4 @@
-"""What all tests share: where the reference material is, and a small set of images to train on."""
+"""Shared by all tests: where the reference material is, and a small set of images to train on."""
 
 import gc
 import hashlib

@@ -54,7 +54,7 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """What this process does meanwhile."""
+    """Record of what this process does meanwhile."""
     global _watch
     _watch = watch = Watch()
     try:

@@ -1,4 +1,4 @@
-"""What a test does that lacks something of its surroundings."""
+"""The end of a test that lacks something of its surroundings."""
 
 import os
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ show is true."""
+"""The README and the pages of docs/ are true."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""What seglab asks of the libraries below torch reaches them."""
+"""Settings for the libraries below torch reach them."""
 
 import os
 import subprocess

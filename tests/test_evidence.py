@@ -1,4 +1,4 @@
-"""What a cell leaves for reports is what it was scored by, however it came about."""
+"""The records of a cell are those that it was scored by, however it came about."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What notebooks show of finished cells is what those cells did."""
+"""Notebooks show finished cells as they are."""
 
 import shutil
 from pathlib import Path

@@ -23,7 +23,7 @@ def read(path: Path) -> Any:
 
 
 def outputs(notebook: Any, kind: str) -> list[str]:
-    """What the cells of a notebook show as `kind`, a MIME type."""
+    """Outputs of the cells of a notebook as `kind`, a MIME type."""
     shown = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     return [out.data[kind] for out in shown if kind in out.get("data", {})]
 

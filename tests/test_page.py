@@ -1,4 +1,4 @@
-"""What a page shows is text, whatever it is; nothing of it comes from elsewhere."""
+"""Every value on a page is text, whatever it is; nothing of it comes from elsewhere."""
 
 import base64
 import io

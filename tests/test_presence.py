@@ -32,7 +32,7 @@ def halves(a: int, b: int) -> np.ndarray:
 
 
 def faults(root: Path) -> list[str]:
-    """What the audit finds that training refuses."""
+    """The faults of an audit that training refuses."""
     return list(audit([f"data.root={root}", "data.val_scenes=['7','8']"]).faults)
 
 

@@ -1,4 +1,4 @@
-"""What the report says of differences: planted ones are found, others are not claimed."""
+"""Differences in the report: planted ones are found, others are not claimed."""
 
 from pathlib import Path
 

@@ -48,7 +48,7 @@ def test_a_second_interrupt_ends_at_once(images: Path, tmp_path: Path) -> None:
 
 
 WRITES = ("link", "remove", "rename", "replace", "unlink")
-"""What `os` does to a name that is there. Each file that must be whole gets its name by one of them."""
+"""Functions of `os` that change a name that is there. Each file that must be whole gets its name by one of them."""
 
 
 def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path) -> None:

@@ -18,7 +18,7 @@ WEIGHT_FILES = ("weights", "encoder_weights")
 
 WORDS = {"settings": "settings", "data": "content of the data", "code": "code", "versions": "libraries",
          "device": "device", "precision": "precision"}  # fmt: skip
-"""What a reader calls each fact."""
+"""Words of a reader for each fact."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def closed_output() -> Iterator[None]:
 
 
 def speak() -> None:
-    """What is logged goes to the terminal, without the traces that a run's own log also holds."""
+    """Sends log lines to the terminal, without the traces that a run's own log also holds."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an `ü` in ASCII is no reason to fail
@@ -80,7 +80,7 @@ def speak() -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What is wrong with a command and what would be accepted."""
+    """One line for what is wrong with a command and what would be accepted."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={choice}: no such {group}; {did_you_mean(choice, error.options)}"
@@ -151,7 +151,7 @@ COMMAND = "SEGLAB_COMMAND"
 
 
 def command() -> str:
-    """What the user typed."""
+    """The command as the user typed it."""
     return os.environ.get(COMMAND) or shlex.join(["python", *sys.argv])
 
 

@@ -16,7 +16,7 @@ Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class OfData(BaseModel):
-    """What a run folder's `data` says of sizes and of the split; its `root` and `cache_dir` are nobody's to open."""
+    """Sizes and split in a run folder's `data`; its `root` and `cache_dir` are never opened."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 

@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Role:
-    """What a field decides. `but`: keys of its node that only say where things are or how they are computed."""
+    """Role of a field. `but`: keys of its node that only say where things are or how they are computed."""
 
     weights: bool = False
     """the weights of a training: part of its identity"""
@@ -167,7 +167,7 @@ PARTS = ("model", "loss", "data", "trainer", "optimizer", "schedule")
 ROLES: dict[str, Role] = {
     name: next(m for m in field.metadata if isinstance(m, Role)) for name, field in Config.model_fields.items()
 }
-"""What each field decides."""
+"""The role of each field."""
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -76,7 +76,7 @@ ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "benchmark": (_one_of(True, False, None), "true or false"),
     "detect_anomaly": (_one_of(True, False), "true or false"),
 }
-"""What a config may set: whether a value is one, and what is."""
+"""Arguments that a config may set: a test of a value, and the words for what is accepted."""
 
 
 def check_trainer(config: Config) -> None:

@@ -22,7 +22,7 @@ SWEEPS = ("choice(", "range(", "interval(", "glob(", "shuffle(", "sort(", "tag("
 
 
 def arranged(typed: Sequence[str]) -> list[str]:
-    """What was typed behind train.py as Hydra reads it: options first, wherever they stood. Raises ConfigError."""
+    """The words behind train.py as Hydra reads them: options first, wherever they stood. Raises ConfigError."""
     actions = {name: action for action in get_args_parser()._actions for name in action.option_strings}
     options: list[str] = []
     overrides: list[str] = []

@@ -199,7 +199,7 @@ def resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -
 def cached(
     cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
 ) -> PixelCache | None:
-    """What `open_cache` made of data of this content, if it did; reads no file of the data, and makes nothing."""
+    """The decoded copy that `open_cache` made of data of this content, or None; reads no file of the data."""
     what = [VERSION, content, size, list(classes), getattr(reader, "palette", None), type(reader).__qualname__]
     try:
         return PixelCache(cache_dir / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24])

@@ -58,10 +58,7 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         _check_classes(classes)
         reader.check(classes)
-        _at_least("batch_size", batch_size, 1)
-        _at_least("num_workers", num_workers, 0)
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
+        _check_numbers(batch_size, num_workers, val_fraction)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
@@ -225,6 +222,13 @@ def _check_classes(classes: dict[str, str]) -> None:
         rgb(color)
     if not 2 <= len(classes) <= VOID:
         raise ValueError(f"classes names {len(classes)} class(es): accepted are at least 2 and at most {VOID}")
+
+
+def _check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:
+    _at_least("batch_size", batch_size, 1)
+    _at_least("num_workers", num_workers, 0)
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -19,7 +19,7 @@ SIDES = (128, 256)
 """Sides of the images that are tried: from one to the other grows what grows with the image."""
 
 SCRATCH = 1.25
-"""What a convolution needs besides its input and output, as a factor: measured 0.9 to 1.2 on the three models."""
+"""Memory of a convolution besides its input and output, as a factor: measured 0.9 to 1.2 on the three models."""
 
 LIMITS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
           ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))  # fmt: skip

@@ -9,7 +9,7 @@ from seglab.profile.clock import TRACED, WARM_UP, Kernel, PhaseClock, Unit
 from seglab.profile.phases import OTHER, PARTS, TRAINING
 
 Row = dict[str, str | float]
-"""What one phase of one part took."""
+"""Times of one phase of one part."""
 
 TOP = 12
 """Number of operators that are shown."""

@@ -91,7 +91,7 @@ def read_cells(study: Path) -> Study:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """One line for an error."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

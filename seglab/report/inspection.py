@@ -64,7 +64,7 @@ class Sample:
 
 
 class Inspection:
-    """What a finished cell made of each validation image. Raises ValueError for a cell that kept no evidence.
+    """A finished cell on each validation image. Raises ValueError for a cell that kept no evidence.
 
     `root`: the folder of the data; else its images come from the decoded copy that training made.
     """
@@ -94,7 +94,7 @@ class Inspection:
 
     @cached_property
     def images(self) -> Look:
-        """What the cell was trained on, by name. Raises ValueError where it is not at hand."""
+        """Lookup of the images that the cell was trained on, by name. Raises ValueError where it is not at hand."""
         try:
             return images_of(self.run, self.entry.config, self.root)
         except ValueError as e:

@@ -105,7 +105,7 @@ def is_color(value: Any) -> bool:
 
 
 def cell_name(loss: str, epochs: int, seed: int, seeds: int) -> str:
-    """What a cell is called among others of so many seeds."""
+    """Name of a cell among others of so many seeds."""
     return f"{loss}, {epochs} epoch{'s' * (epochs != 1)}" + (f", seed {seed}" if seeds > 1 else "")
 
 

@@ -209,7 +209,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_that_of(entry: Entry, name: str, mask: np.ndarray) -> bool:
-    """Whether a label gives the counts that the run kept of this image: the data may have changed since."""
+    """True if a label gives the counts that the run kept of this image: the data may have changed since."""
     prediction = entry.run.records.map(name)
     kept = entry.validation
     if prediction is None or kept is None or prediction.shape != mask.shape:

@@ -65,7 +65,7 @@ def link(source: Path, name: Path) -> None:
 
 
 def read(path: Path, run: Run) -> tuple[Found, str] | None:
-    """What a file holds and the identity it was trained under; None if it is missing, cut short or damaged."""
+    """The checkpoint in a file and the identity it was trained under; None if it is missing, cut short or damaged."""
     content = _content(path, run)
     if content is None:
         return None

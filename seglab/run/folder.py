@@ -95,7 +95,7 @@ class Run:
         write_whole(self.command_file, command + "\n")
 
     def command(self) -> str | None:
-        """What was typed to train it; None where that is not known."""
+        """The command that trained it; None where that is not known."""
         return text(self.command_file, self.folder).strip() if self.command_file.exists() else None
 
     def write_profile(self, rows: Sequence[Mapping[str, str | float]], text: str) -> None:
@@ -114,7 +114,7 @@ class Run:
         return yaml_mapping(self.config_file, self.folder)
 
     def environment(self) -> dict[str, Any]:
-        """What environment.json says. Raises RecordError."""
+        """The content of environment.json. Raises RecordError."""
         return json_object(self.environment_file, self.folder, Environment)
 
     def add_epoch(
@@ -177,7 +177,7 @@ class Run:
         write_whole(self.results_file, json.dumps(without_nan(results), indent=2, allow_nan=False))
 
     def results(self) -> dict[str, Any]:
-        """What results.json says; of a run that has not ended, only `status` and `reason`. Raises RecordError."""
+        """The content of results.json; of a run that has not ended, only `status` and `reason`. Raises RecordError."""
         if self.results_file.exists():
             found = json_object(self.results_file, self.folder, Results)
             return found if found["status"] == DONE else {"reason": "no reason is kept"} | found

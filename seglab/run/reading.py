@@ -61,7 +61,7 @@ def text(path: Path, folder: Path, most: int = MOST_SETTINGS) -> str:
 
 
 def json_object(path: Path, folder: Path, shape: type[BaseModel], most: int = MOST_SETTINGS) -> dict[str, Any]:
-    """What a JSON file holds, which has the fields of `shape`. Raises RecordError."""
+    """The content of a JSON file, which has the fields of `shape`. Raises RecordError."""
     source = text(path, folder, most)
     try:
         found = json.loads(source, parse_constant=_refused, parse_float=_finite)
@@ -89,7 +89,7 @@ def _finite(digits: str) -> float:
 
 
 def yaml_mapping(path: Path, folder: Path) -> dict[str, Any]:
-    """What a YAML file holds. Raises RecordError for tags, anchors, and what is no mapping of plain values."""
+    """The content of a YAML file. Raises RecordError for tags, anchors, and what is no mapping of plain values."""
     source = text(path, folder)
     try:
         _check_events(path, source)
@@ -155,7 +155,7 @@ def table(path: Path, folder: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock file. Taking the lock would tell it, too, but writes the file."""
+    """True if a process holds this lock file. Taking the lock would tell it, too, but writes the file."""
     import fcntl
 
     try:

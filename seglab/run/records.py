@@ -76,7 +76,7 @@ class Records:
         _write(self.validation_file, ["name", "scene", *pairs], ([name, scene, *n] for name, scene, n in rows))
 
     def validation(self) -> Validation | None:
-        """What validation.csv says; None where there is none. Raises RecordError."""
+        """The content of validation.csv; None where there is none. Raises RecordError."""
         if (found := self._table(self.validation_file)) is None:
             return None
         head, rows = found

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 DONE, FAILED, DIVERGED, INTERRUPTED, RUNNING = "done", "failed", "diverged", "interrupted", "running"
-"""What a run can be; a run that was killed is interrupted, too."""
+"""States of a run; a run that was killed is interrupted, too."""
 
 Score = Annotated[float, Field(ge=0, le=1 + 1e-6)] | None
 """A share; the mean of shares may be the last bit above 1. An absent class has none."""

@@ -84,7 +84,7 @@ def trainings(jobs: Sequence[Job], trains_here: bool = True) -> list[Training]:
 
 
 def say_plan(rows: Sequence[Training]) -> None:
-    """What the sweep will do, before it does it."""
+    """Logs the plan of the sweep before it starts."""
     cells = [c for row in rows for c in row.cells]
     alone = sum(c.epochs for c in cells if not c.run.done)
     log.info("%d cells in %d trainings: %d epochs to train, %d if each cell was trained alone",

@@ -11,7 +11,7 @@ class Constant:
         self.warmup_epochs = warmup_epochs
 
     def shared_epochs(self, epochs: int) -> int:
-        """How many of the first epochs of a training of `epochs` are those of every longer one: here all."""
+        """Number of first epochs of a training of `epochs` that every longer one has, too: here all."""
         return epochs
 
     def factor(self, epoch: float, epochs: int) -> float:

@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What the name of its folder begins with."""
+        """Beginning of the name of its folder."""
         names = self.config.names
         return f"{names.model}-{names.loss}-e{self.epochs}-s{self.config.seed}"
 
@@ -71,7 +71,7 @@ class Cell:
 
     @property
     def shared_epochs(self) -> int:
-        """How many of them any longer cell of the same identity trains, too."""
+        """Number of them that any longer cell of the same identity trains, too."""
         shared = self.schedule.shared_epochs(self.epochs) if self.config.share else 0
         # processes that train together end with their training, so that none is left for a cell's own decay
         return shared if shared == self.epochs or not self.config.together else 0

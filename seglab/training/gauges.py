@@ -1,4 +1,4 @@
-"""What tells a healthy training from a sick one: gradient norms by stage, and how far batch norm's statistics lag."""
+"""Gauges of a training's health: gradient norms by stage, and how far batch norm's statistics lag."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ class Gauges(pl.Callback):
 
 
 def loss_scale(trainer: pl.Trainer, task: pl.LightningModule, optimizer: torch.optim.Optimizer) -> Tensor | float:
-    """What the gradients that an optimiser is about to see are multiplied by.
+    """Factor in the gradients that an optimiser is about to see.
 
     An optimiser of one kernel divides by the scale of 16-mixed within it, so that Lightning leaves that to it.
     """
