@@ -48,12 +48,11 @@ def grid(a: argparse.Namespace) -> None:
 def predict(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from seglab.config.read import read
     from seglab.predict.predict import write_maps
     from seglab.predict.scale import scale_of
     from seglab.run.folder import Run
 
-    scale = scale_of(read(Run(a.run)), a.scale)
+    scale = scale_of(Run(a.run), a.scale)
     maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint, scale)
     if scale.words:
         print(f"seglab: {scale.words}", file=sys.stderr)

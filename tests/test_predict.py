@@ -1,5 +1,6 @@
 """`seglab predict`: at the run's scale, void where an image holds nothing, and never at another file's cost."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -54,17 +55,19 @@ def test_an_image_of_the_data_set_is_mapped_as_validation_maps_it(
 
 
 def test_a_scale_that_is_not_known_is_the_size_of_validation(run: Run, tmp_path: Path) -> None:
-    from seglab.config.read import read as config_of
-
-    config = config_of(run)
-    assert scale_of(config.but(data={**config.data, "size": None})) == Scale()
-    moved = scale_of(config.but(data={**config.data, "root": "/nowhere", "size": [16, 8]}))
-    assert moved.of(400, 500) == (16, 8) and "not at data.root any more" in (moved.words or "")
-    for name, size in {"a": (20, 20), "b": (30, 20)}.items():
-        picture(tmp_path / "data" / f"{name}.png", size)
-    several = scale_of(config.but(data={**config.data, "root": str(tmp_path)}))
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    known = run.environment()
+    assert known["original_size"] == [32, 32]
+    copy.write_environment({k: v for k, v in known.items() if k != "original_size"})
+    earlier = scale_of(copy)
+    assert earlier.of(400, 500) == (16, 16) and "whose size it does not tell" in (earlier.words or "")
+    copy.write_environment(known | {"original_size": None})
+    several = scale_of(copy)
     assert several.of(400, 500) == (16, 16) and "of several sizes" in (several.words or "")
-    assert scale_of(config, 0.25).of(400, 500) == (100, 125)
+    assert scale_of(copy, 0.25).of(400, 500) == (100, 125)
+    text = copy.config_file.read_text()
+    copy.config_file.write_text(text.replace("size: 16", "size: null"))
+    assert scale_of(copy) == Scale()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "half"])

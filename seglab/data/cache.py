@@ -34,6 +34,7 @@ class PixelCache:
         self.names: list[str] = index["names"]
         self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]
         self.class_counts = np.array(index["class_counts"], np.int64)
+        self.originals: list[tuple[int, int]] = [(h, w) for h, w in index.get("originals", index["sizes"])]  # before they were resized
         self._starts = np.cumsum([0, *(4 * h * w for h, w in self.sizes)]).tolist()
         self._path = folder / "pixels.bin"
         if self._path.stat().st_size != self._starts[-1]:
@@ -104,10 +105,7 @@ def open_cache(
     A second process that needs the same waits for the first. Raises DataError with every pair that can't be used, and
     CacheFull where the pixels do not fit on the disk.
     """
-    kind = f"{type(reader).__module__}.{type(reader).__qualname__}"
-    facts = [VERSION, content, size, list(classes), kind, reader.key]
-    # an unknown setting that JSON cannot hold is written as Python does
-    folder = cache_dir / hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:24]
+    folder = _place(cache_dir, content, reader, classes, size)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.exists():
@@ -147,25 +145,28 @@ def _write(
     classes: Mapping[str, str],
     size: tuple[int, int] | None,
 ) -> None:
-    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | str:
+    def load(pair: Pair) -> tuple[tuple[int, ...], np.ndarray, np.ndarray] | str:
         try:
-            return resized(*reader.load(pair, classes), size)
+            image, mask = reader.load(pair, classes)
+            return mask.shape, *resized(image, mask, size)
         except ValueError as e:
             return str(e)
 
     problems: list[str] = []
-    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": []}
+    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": [], "originals": []}
     with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
             if isinstance(got, str):
                 problems.append(got)
                 continue
-            for array in got:
+            original, image, mask = got
+            for array in (image, mask):
                 f.write(np.ascontiguousarray(array).data)
-            counts = np.bincount(got[1].ravel(), minlength=VOID + 1)
+            counts = np.bincount(mask.ravel(), minlength=VOID + 1)
             index["names"].append(pair.name)
-            index["sizes"].append(got[1].shape)
+            index["sizes"].append(mask.shape)
+            index["originals"].append(original)
             index["class_counts"].append(counts[: len(classes)].tolist())
         f.flush()
         os.fsync(f.fileno())
@@ -200,8 +201,17 @@ def cached(
     cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
 ) -> PixelCache | None:
     """The decoded copy that `open_cache` made of data of this content, or None; reads no file of the data."""
-    what = [VERSION, content, size, list(classes), getattr(reader, "palette", None), type(reader).__qualname__]
     try:
-        return PixelCache(cache_dir / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24])
+        return PixelCache(_place(cache_dir, content, reader, classes, size))
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _place(
+    cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
+) -> Path:
+    """The folder of data decoded in one way, named by all that its pixels depend on."""
+    kind = f"{type(reader).__module__}.{type(reader).__qualname__}"
+    facts = [VERSION, content, size, list(classes), kind, reader.key]
+    # an unknown setting that JSON cannot hold is written as Python does
+    return cache_dir / hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:24]

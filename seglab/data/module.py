@@ -96,6 +96,11 @@ class SegmentationData(pl.LightningDataModule):
         """All pixels. Raises DataError, before anything trains, with every pair that can't be used."""
         return open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
 
+    @property
+    def original_size(self) -> tuple[int, int] | None:
+        """Height and width of all images before `size`; None where they differ."""
+        return next(iter(sizes)) if len(sizes := set(self.cache.originals)) == 1 else None
+
     @cached_property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""

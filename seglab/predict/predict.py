@@ -75,7 +75,7 @@ def write_maps(
     theirs, if one can't be mapped.
     """
     check_names(images, out)
-    return _maps(run, images, out, Mapper(load_network(run, checkpoint), scale or scale_of(read(run))))
+    return _maps(run, images, out, Mapper(load_network(run, checkpoint), scale or scale_of(run)))
 
 
 def _maps(run: Run, images: Sequence[Path], out: Path, mapper: "Mapper") -> Iterator[Path]:

@@ -1,22 +1,15 @@
 """The scale at which a run maps an image: that at which it saw the images that it was trained on."""
 
-import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from seglab.config.schema import Config
+from seglab.config.read import of_data, read
 from seglab.data.cache import resized
-from seglab.data.folder import pixels
-from seglab.predict.files import height_and_width
+from seglab.run.folder import Run
 
-LOOKED_AT = 200
-"""Training images whose sizes are compared."""
+OTHERWISE = "a map has the size of its image, and --scale 1 maps it without resizing"
 
 
 @dataclass(frozen=True)
@@ -45,39 +38,22 @@ def back(prediction: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(prediction, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def scale_of(config: Config, asked: float | None = None) -> Scale:
+def scale_of(run: Run, asked: float | None = None) -> Scale:
     """The scale of a run, or the factor that is asked for."""
     if asked is not None:
         return Scale(factors=(asked, asked))
-    size = config.data.get("size")
-    if size is None:
+    resized_to = of_data(read(run)).height_width
+    if resized_to is None:
         return Scale()
-    height, width = (size, size) if isinstance(size, int) else size
-    seen = originals(config)
-    if len(seen) == 1:
-        ((full_height, full_width),) = seen
-        factors = (height / full_height, width / full_width)
+    height, width = resized_to
+    known = run.environment() if run.environment_file.exists() else {}
+    original = known.get("original_size")
+    if original:
+        factors = (height / original[0], width / original[1])
         both = " and ".join(dict.fromkeys(f"{factor:.4g}" for factor in factors))
-        words = f"images are mapped at {both} times their size, as the run's own of {full_width}x{full_height} were; "
-    else:
-        factors = (1.0, 1.0)
-        why = "of several sizes" if seen else "that are not at data.root any more"
-        words = f"each image is resized to {width}x{height}, as the run's own, {why}, were; "
-    words += "a map has the size of its image, and --scale 1 maps it without resizing"
-    return Scale(factors, None if len(seen) == 1 else (height, width), words)
-
-
-def originals(config: Config) -> set[tuple[int, int]]:
-    """Sizes of the images that a run was trained on, before `data.size`; none where they can't be found."""
-    root, reader = config.data.get("root"), config.data.get("reader")
-    folder = reader.get("image_folder", "data") if isinstance(reader, Mapping) else "data"
-    if not isinstance(root, str) or not isinstance(folder, str):
-        return set()
-    found: dict[tuple[int, int], Path] = {}
-    paths = Path(root).expanduser() / folder
-    for path in islice(sorted(paths.iterdir()), LOOKED_AT) if paths.is_dir() else ():
-        with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            found[height_and_width(path)] = path
-    if len(found) == 1:  # a file may say that it is to be turned: the reader knows
-        return {pixels(path, "RGB").shape[:2] for path in found.values()}
-    return set(found)
+        seen = f"{original[1]}x{original[0]}"
+        words = f"images are mapped at {both} times their size, as the run's own of {seen} were"
+        return Scale(factors, None, f"{words}; {OTHERWISE}")
+    why = "of several sizes" if "original_size" in known else "whose size it does not tell"
+    words = f"each image is resized to {width}x{height}, as the run's own, {why}, were"
+    return Scale((1.0, 1.0), (height, width), f"{words}; {OTHERWISE}")

@@ -53,3 +53,4 @@ class Environment(Known):
     code: str = ""
     device: str | None = None
     finished: str | None = None
+    original_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None

@@ -31,6 +31,8 @@ class Cell:
     config: Config
     identity: Identity
     schedule: Constant
+    original_size: tuple[int, int] | None = None
+    """height and width of all images before `data.size`, where they are equal"""
 
     @property
     def epochs(self) -> int:
@@ -91,6 +93,7 @@ class Cell:
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
         facts = {name: self.identity.facts[name] for name in ("settings", "data", "code", "device")}
+        facts["original_size"] = self.original_size
         self.run.start(self.config.plain(), environment() | facts, epochs)
         self.run.write_command(command())
         if found and source.folder != self.run.folder:
@@ -162,4 +165,5 @@ def prepare(
     key = identity(config, data.content, gpu) if trains_here else elsewhere(config, data.content)
     schedule = build_schedule(config)
     lengths = sorted({*(config.marks or ()), config.epochs})
-    return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule) for epochs in lengths]
+    size = data.original_size
+    return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule, size) for epochs in lengths]
