@@ -34,7 +34,9 @@ class PixelCache:
         self.names: list[str] = index["names"]
         self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]
         self.class_counts = np.array(index["class_counts"], np.int64)
-        self.originals: list[tuple[int, int]] = [(h, w) for h, w in index.get("originals", index["sizes"])]  # before they were resized
+        self.originals: list[tuple[int, int]] = [
+            (h, w) for h, w in index.get("originals", index["sizes"])
+        ]  # before they were resized
         self._starts = np.cumsum([0, *(4 * h * w for h, w in self.sizes)]).tolist()
         self._path = folder / "pixels.bin"
         if self._path.stat().st_size != self._starts[-1]:

@@ -156,7 +156,7 @@ def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequ
     have = Counter((h, key) for h, own in zip(heads, settings, strict=True) for key in own)
     out = []
     for own_head, own in zip(heads, settings, strict=True):
-        differs = [k for k, v in values[own_head].items() if len(v) > 1 or have[own_head, k] < alike[own_head]]
+        differs = [k for k, v in values.get(own_head, {}).items() if len(v) > 1 or have[own_head, k] < alike[own_head]]
         out.append(printable(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)])))
     return out
 
