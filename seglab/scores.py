@@ -98,7 +98,7 @@ SCORES = (
     Score("dice", "Dice", dice),
     Score("accuracy", "accuracy", accuracy),
     Score("iou", "IoU", iou_per_class, per_class=True),
-    Score("majority_miou", "mIoU of the most frequent class everywhere", majority_miou, reference=True),
+    Score("majority_miou", "mIoU of a constant map of the most frequent class", majority_miou, reference=True),
 )
 """Every score that seglab computes, keeps and shows, the one that cells are compared by first."""
 

@@ -293,3 +293,28 @@ def test_a_config_of_an_earlier_version_is_read(train, tmp_path: Path) -> None:
     rows, _, _ = grid(tmp_path / "default")
     assert [r["status"] for r in rows] == ["done", "done"]
     assert "schedule" not in rows[0]["table"]
+
+
+def test_cells_of_two_versions_or_devices_in_one_table_are_named(train, tmp_path: Path, monkeypatch) -> None:
+    assert train("-m", "epochs=1", "loss=dice", "seed=0,1")[0] == ""
+    rows, markdown, page = grid(tmp_path / "default")
+    assert "versions of the code" not in markdown + page
+    monkeypatch.setattr(identity, "code_hash", lambda _: "another version")
+    assert train("epochs=1", "loss=dice", "seed=0")[0] == ""
+    _, markdown, page = grid(tmp_path / "default")
+    said = "The cells of dice were trained by 2 versions of the code."
+    assert said in markdown and said in page and "kinds of device" not in markdown
+    monkeypatch.setattr(identity, "computing_device", lambda *_: "NVIDIA A")
+    assert train("epochs=1", "loss=focal")[0] == ""
+    _, markdown, page = grid(tmp_path / "default")
+    assert "2 kinds of device (NVIDIA A, cpu, " in markdown and "2 kinds of device" in page
+
+
+def test_a_field_without_a_role_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic.fields import FieldInfo
+
+    from seglab.config import schema
+
+    monkeypatch.setitem(schema.Config.model_fields, "note", FieldInfo(annotation=str, default=""))
+    with pytest.raises(TypeError, match=r"Config\.note has 0 roles"):
+        schema._role("note")

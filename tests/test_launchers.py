@@ -67,7 +67,7 @@ def test_joblib_trains_the_same_grid_and_saves_when_asked_to_stop(images: Path, 
         process.wait_for("epoch 2/400")  # of two processes
     process.send_signal(signal.SIGTERM)
     code, printed, _ = process.finished()
-    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
+    assert code == 1 and "stopped by SIGTERM; to resume: python train.py -m" in printed
     assert_all_saved(stopped / "default")
     assert_same_study(tmp_path / "whole" / "default", alone)
 
@@ -104,7 +104,7 @@ def test_asked_to_stop_local_processes_save(images: Path, tmp_path: Path) -> Non
     wait_until(lambda: len([r for r in runs_of(tmp_path / "default") if r.metrics()]) >= 2, process)
     process.send_signal(signal.SIGTERM)
     code, printed, _ = process.finished()
-    assert code == 1 and "stopped by SIGTERM; this goes on: python train.py -m" in printed
+    assert code == 1 and "stopped by SIGTERM; to resume: python train.py -m" in printed
     assert_all_saved(tmp_path / "default")
 
 

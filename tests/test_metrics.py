@@ -10,12 +10,11 @@ from seglab.labels import VOID
 from seglab.maps.scoring import confusion_each
 from seglab.scores import (
     SCORES,
-    accuracy,
+    Score,
     confusion,
-    dice,
     flattened,
     iou_per_class,
-    majority_miou,
+    keys,
     mean_of_present,
     miou,
     nested,
@@ -32,20 +31,30 @@ def counted_iou(prediction: np.ndarray, mask: np.ndarray, k: int) -> float:
     return len(hit & true) / len(hit | true) if hit | true else float("nan")
 
 
-# rows true, columns predicted; expected mIoU, dice, accuracy, constant prediction
-BY_HAND = [
-    ([[3, 1], [0, 4]], (3 / 4 + 4 / 5) / 2, (6 / 7 + 8 / 9) / 2, 7 / 8, 1 / 4),
-    ([[5, 0, 0], [0, 5, 0], [0, 0, 0]], 1.0, 1.0, 1.0, 1 / 4),  # an absent class is absent, not 0
-    ([[0, 2], [2, 0]], 0.0, 0.0, 0.0, 1 / 4),
-    ([[2, 2, 0], [0, 0, 0], [0, 0, 0]], 1 / 4, 1 / 3, 1 / 2, 1.0),  # predicted though absent: IoU 0
+NONE = float("nan")
+
+MATRICES = [  # rows true, columns predicted
+    [[3, 1], [0, 4]],
+    [[5, 0, 0], [0, 5, 0], [0, 0, 0]],  # an absent class is absent, not 0
+    [[0, 2], [2, 0]],
+    [[2, 2, 0], [0, 0, 0], [0, 0, 0]],  # predicted though absent: IoU 0
 ]
 
+BY_HAND = {
+    "miou": [(3 / 4 + 4 / 5) / 2, 1.0, 0.0, 1 / 4],
+    "dice": [(6 / 7 + 8 / 9) / 2, 1.0, 0.0, 1 / 3],
+    "accuracy": [7 / 8, 1.0, 0.0, 1 / 2],
+    "iou": [[3 / 4, 4 / 5], [1.0, 1.0, NONE], [0.0, 0.0], [1 / 2, 0.0, NONE]],
+    "majority_miou": [1 / 4, 1 / 4, 1 / 4, 1.0],
+}
+"""Of each score its values for MATRICES."""
 
-@pytest.mark.parametrize(("cm", "want_miou", "want_dice", "want_accuracy", "constant"), BY_HAND)
-def test_by_hand(cm, want_miou, want_dice, want_accuracy, constant) -> None:
-    counts = np.array(cm)
-    got = [float(f(counts)) for f in (miou, dice, accuracy, majority_miou)]
-    assert got == pytest.approx([want_miou, want_dice, want_accuracy, constant], abs=1e-12)
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_by_hand(score: Score) -> None:
+    assert score.name in BY_HAND, "add its values for MATRICES, worked out by hand"
+    for matrix, want in zip(MATRICES, BY_HAND[score.name], strict=True):
+        assert score.of(np.array(matrix)).tolist() == pytest.approx(want, abs=1e-12, nan_ok=True)
 
 
 def test_against_counting_with_void_pixels() -> None:
@@ -106,8 +115,9 @@ def test_it_moves_where_the_originals_metric_stood_still() -> None:
 def test_names_of_scores() -> None:
     names = ["a", "b", "c"]
     got = scores(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]]), names)
-    assert list(got) == ["miou", "dice", "accuracy", "iou/a", "iou/b", "iou/c", "majority_miou"]
+    assert list(got) == [key for score in SCORES for key in keys(score, names)]
+    assert {"miou", "dice", "accuracy", "iou/a", "iou/b", "iou/c", "majority_miou"} <= got.keys()
     assert got["iou/c"] != got["iou/c"]
     kept = nested(got, names)
-    assert list(kept) == ["miou", "dice", "accuracy", "iou"] and list(kept["iou"]) == names
+    assert next(iter(kept)) == "miou" and "majority_miou" not in kept and list(kept["iou"]) == names
     assert flattened(kept).keys() == got.keys() - {"majority_miou"}

@@ -164,7 +164,7 @@ def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path:
     message, said = train(*GRID)
     assert message == ""
     assert "6 cells in 2 trainings: 4 epochs to train" in said
-    assert said.count("done already: ") == 1 and "failed, to go on: " in said
+    assert said.count("done already: ") == 1 and "failed, to resume: " in said
     assert said.count("resumes from epoch 2") == 2
 
 

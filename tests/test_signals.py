@@ -22,7 +22,7 @@ def test_a_signal_saves_and_says_how_to_go_on(images: Path, tmp_path: Path, numb
     code, _, said = process.finished()
     assert code == 1
     assert f"interrupted: Interrupted: {number.name}" in said
-    assert "this goes on: python train.py " in said and "epochs=400" in said
+    assert "to resume: python train.py " in said and "epochs=400" in said
     (run,) = cells(tmp_path / "default").values()
     assert run.results()["status"] == "interrupted"
     assert checkpoints.read(run.last_checkpoint, run) is not None
@@ -35,7 +35,7 @@ def test_a_signal_ends_a_sweep_and_the_command_goes_on(images: Path, tmp_path: P
     code, printed, said = process.finished()
     assert code == 1
     assert "3 of 4 cells have no score" in said
-    assert "this goes on: python train.py -m" in printed
+    assert "to resume: python train.py -m" in printed
     assert [run.results()["status"] for run in runs_of(tmp_path / "default")].count("done") == 1
 
 

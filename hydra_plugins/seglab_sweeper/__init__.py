@@ -60,7 +60,7 @@ class GridSweeper(BasicSweeper):
                 log.error("a job was lost: %s", f"{type(e).__name__}: {e}".splitlines()[0])
                 returned = []
         if asked_to_stop():
-            print(f"stopped by {asked_to_stop()}; this goes on: {command()}")
+            print(f"stopped by {asked_to_stop()}; to resume: {command()}")
         try:
             finish(rows)
         except OSError as e:

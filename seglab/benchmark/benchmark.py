@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from seglab.config.identity import here
-from seglab.config.parts import build_data, build_task, check_parts
+from seglab.config.parts import build_data, build_task, check_machine, check_parts
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.machine.environment import computing_device
@@ -146,6 +146,7 @@ def benchmark(config: Config) -> dict[str, Any]:
         with gpu_of_its_own(config.trainer) as trainer:
             gpu = first_gpu(trainer)
             config = here(config.but(trainer=trainer), torch.get_num_threads(), gpu or 0)
+            check_machine(config)
             check_parts(config)
             data = build_data(config)
             data.pin_memory = gpu is not None

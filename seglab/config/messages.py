@@ -141,7 +141,7 @@ def ending(results: Sequence[Mapping[str, Any]]) -> str | None:
     """Why a row has no score, and how to go on; None if it has."""
     for cell in results:
         if cell["status"] != DONE:
-            go_on = f"\nthis goes on: {command()}" if cell["status"] == INTERRUPTED else ""
+            go_on = f"\nto resume: {command()}" if cell["status"] == INTERRUPTED else ""
             return f"{cell['status']}: {cell['reason']}{go_on}"
     return None
 

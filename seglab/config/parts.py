@@ -73,18 +73,36 @@ def build_task(cfg: "Configured") -> SegmentationTask:
     return SegmentationTask(net, loss, optimizer, schedule, scoring, config.seed, config.compile)
 
 
-def check_parts(config: Config) -> None:
-    """Raises the ConfigError that building the network or the loss would raise, without building either for real.
-
-    And that of a precision or a compiler that this machine lacks.
-    """
+def check_machine(config: Config) -> None:
+    """Raises ConfigError for a precision, a GPU or a compiler that this machine lacks."""
     if config.precision == "16-mixed" and on_cpu(config.accelerator):
         raise ConfigError("precision=16-mixed: this is a CPU, where accepted are auto, 32, bf16-mixed")
+    if (
+        config.accelerator in ("gpu", "cuda")
+        and not torch.cuda.is_available()
+        and not torch.backends.mps.is_available()
+    ):
+        raise ConfigError(
+            f"trainer.accelerator={config.accelerator}: torch sees no GPU here; accepted are auto and cpu"
+        )
     if config.compile:
         check_compiler()
+
+
+def check_parts(config: Config) -> None:
+    """Raises the ConfigError that building network, loss or optimiser would raise, without building one for real."""
+    _check_optimizer(config)
     with torch.device("meta"):
         _made("model", config, num_classes=len(config.classes))
     build_loss(config)
+
+
+def _check_optimizer(config: Config) -> None:
+    make = _made("optimizer", config)
+    try:
+        make([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError, RuntimeError) as e:
+        raise ConfigError(f"optimizer: {str(e).splitlines()[0]}") from e
 
 
 def check_compiler() -> None:

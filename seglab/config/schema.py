@@ -164,9 +164,18 @@ class Config(BaseModel):
 
 
 PARTS = ("model", "loss", "data", "trainer", "optimizer", "schedule")
-ROLES: dict[str, Role] = {
-    name: next(m for m in field.metadata if isinstance(m, Role)) for name, field in Config.model_fields.items()
-}
+
+
+def _role(name: str) -> Role:
+    found = [m for m in Config.model_fields[name].metadata if isinstance(m, Role)]
+    if len(found) != 1:
+        raise TypeError(
+            f"Config.{name} has {len(found)} roles: expected Annotated[type, RECORD], or SETTING, PLACE ..."
+        )
+    return found[0]
+
+
+ROLES: dict[str, Role] = {name: _role(name) for name in Config.model_fields}
 """The role of each field."""
 
 

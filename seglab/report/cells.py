@@ -1,5 +1,6 @@
 """Run folders -> the cells of a study: which run counts for each, and which tables they form."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ SUPERSEDED, UNREADABLE = "superseded", "unreadable"
 """A newer run of the same cell counts instead of it; its folder is not one that seglab writes."""
 
 
+AGAIN = "Their scores may differ by that alone; the same command trains cells of another code or device again."
+"""End of a sentence on cells that are not quite comparable."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: its table, its place in it, and its results."""
@@ -30,6 +35,7 @@ class Cell:
     """validation scores by key; empty unless done"""
     run: Run
     config: Config
+    identity: Identity
 
     @property
     def status(self) -> str:
@@ -56,6 +62,22 @@ class Study:
     cells: list[Cell]
     superseded: list[Cell]
     unreadable: dict[str, str]
+
+
+def mixtures(table: Sequence[Cell]) -> list[str]:
+    """Sentences on finished cells of one table that differ in more than loss, epochs and seed."""
+    done = [cell for cell in table if cell.status == DONE and cell.identity.code]
+    out = []
+    for loss in dict.fromkeys(cell.loss for cell in done):
+        versions = {cell.identity.code for cell in done if cell.loss == loss}
+        if len(versions) > 1:
+            out.append(f"The cells of {loss} were trained by {len(versions)} versions of the code. {AGAIN}")
+    for fact in ("versions", "device"):
+        values = {str(cell.identity.facts[fact]) for cell in done}
+        if len(values) > 1:
+            named = f" ({', '.join(sorted(values))})" if fact == "device" else ""
+            out.append(f"The cells of this table were trained on {len(values)} kinds of {WORDS[fact]}{named}. {AGAIN}")
+    return out
 
 
 def cells(study: Path) -> list[Cell]:
@@ -106,7 +128,8 @@ def _found(run: Run) -> Found:
 def _cell(place: tuple, found: Found, results: Mapping[str, Any]) -> Cell:
     table, loss, epochs, seed = place
     val = found.val if results["status"] == DONE else {}
-    return Cell(table, loss, epochs, seed, printable(found.run.folder.name), results, val, found.run, found.config)
+    name = printable(found.run.folder.name)
+    return Cell(table, loss, epochs, seed, name, results, val, found.run, found.config, found.identity)
 
 
 def _superseded(f: Found, by: Found) -> dict[str, Any]:
@@ -162,4 +185,4 @@ def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequ
 
 
 def _text(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

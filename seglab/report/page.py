@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from seglab.machine.files import write_whole
 from seglab.pages.text import printable
-from seglab.report.cells import Study, first_line, read_cells
+from seglab.report.cells import Study, first_line, mixtures, read_cells
 from seglab.report.charts import reliability
 from seglab.report.comparison import Comparison, Group, compare
 from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
@@ -143,6 +143,7 @@ def _section(
     table: Table, limit: dict[str, Any] | None, data: "SegmentationData | Path | None", most_bytes: int
 ) -> Section:
     found = compare(table)
+    found.caveats += mixtures([e.cell for e in table.entries])
     majority = next((e.cell.results.get("majority_miou") for e in table.done), None)
     scores = [g.mean.value for g in found.groups if g.mean]
     top = limit["miou"] if limit and limit.get("miou") else 0.0

@@ -51,6 +51,10 @@ def _text(config: dict[str, Any], key: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+HASHES = ("settings", "data", "code", "finished", "original_size")
+"""Facts of an environment that tell a reader nothing by themselves."""
+
+
 def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Facts about the environments of cells, each with its values and the number of cells that have them."""
     facts: dict[str, dict[str, int]] = {}
@@ -60,6 +64,8 @@ def environments(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, in
         except (OSError, ValueError):
             continue
         for key, value in found.items():
+            if key in HASHES:
+                continue
             counts = facts.setdefault(str(key), {})
             counts[str(value)] = counts.get(str(value), 0) + 1
     return [(key, sorted(values.items())) for key, values in facts.items()]

@@ -9,7 +9,7 @@ from statistics import mean
 from seglab.machine.files import write_whole
 from seglab.pages.markdown import markdown_table
 from seglab.pages.text import printable
-from seglab.report.cells import UNREADABLE, Cell, Study, read_cells
+from seglab.report.cells import UNREADABLE, Cell, Study, mixtures, read_cells
 from seglab.run.folder import DONE
 from seglab.scores import MAIN, SCORES
 
@@ -40,7 +40,8 @@ def grid_markdown(study: Study) -> str:
         parts.append(f"## {title}\n\nvalidation mIoU after the last epoch\n\n{markdown_table(grid_table(table))}")
         known = [c.results.get("majority_miou") for c in table if c.status == DONE]
         constant = {f"{value:.4f}" for value in known if value is not None}
-        parts += [f"the most frequent class everywhere: {' or '.join(sorted(constant))}"] if constant else []
+        parts += [f"constant map of the most frequent class: {' or '.join(sorted(constant))}"] if constant else []
+        parts += mixtures(table)
     for c in [c for c in study.cells if c.status != DONE] + study.superseded:
         reason = printable(c.results["reason"])
         parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {reason}")

@@ -8,6 +8,7 @@ from seglab.benchmark.benchmark import benchmark
 from seglab.config.schema import Config, ConfigError
 from seglab.machine.environment import warn_of_unseen_gpus
 from seglab.machine.processes import see_remembered_gpus
+from seglab.report.tables import write_grid
 from seglab.run.folder import DONE
 from seglab.sweep.done import cell_done, show
 from seglab.training.row import train_row
@@ -35,9 +36,12 @@ def job(config: Config, alone: bool = False) -> list[dict[str, Any]]:
 
 def _trained_alone(config: Config) -> list[dict[str, Any]]:
     pages: list[Path | None] = []
+    study = Path(config.output_dir).expanduser() / config.study
     results = train_row(config, lambda cell, data: pages.append(show(cell.study, data)))
     if not pages and any(result["status"] != DONE for result in results):
-        pages.append(show(Path(config.output_dir).expanduser() / config.study))
+        pages.append(show(study))
+    if pages:
+        write_grid(study)
     if pages and pages[-1]:
         log.info("%s shows it", pages[-1])
     return results

@@ -23,6 +23,10 @@ Job = tuple[Sequence[str], Config]
 """Overrides, and the config that they make."""
 
 
+MOST_NAMED = 20
+"""Cells of one state that a plan names."""
+
+
 @dataclass(frozen=True)
 class Training:
     """One job: the overrides of its longest cell, and all cells that it fills, the shortest first."""
@@ -94,7 +98,8 @@ def say_plan(rows: Sequence[Training]) -> None:
         log.info("cells of different lengths are trained alone: %s", why)
     for status in dict.fromkeys(_state(c) for c in cells):
         names = [c.run.folder.name for c in cells if _state(c) == status]
-        log.info("%s: %s", status, ", ".join(names))
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        log.info("%s: %s%s", status, ", ".join(names[:MOST_NAMED]), more)
     for row in rows:
         if row.done and row.cells[-1].config.profile:
             log.info("%s", nothing_left(row.cells[-1].run))
@@ -104,7 +109,7 @@ def _state(cell: Cell) -> str:
     if not cell.run.config_file.exists():
         return "to train"
     status = cell.run.results()["status"]
-    return "done already" if status == DONE else f"{status}, to go on"
+    return "done already" if status == DONE else f"{status}, to resume"
 
 
 def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:

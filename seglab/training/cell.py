@@ -11,7 +11,7 @@ import torch
 
 from seglab.config.identity import Identity, elsewhere, here, identity, recorded
 from seglab.config.messages import command
-from seglab.config.parts import build_data, build_schedule, check_parts
+from seglab.config.parts import build_data, build_schedule, check_machine, check_parts
 from seglab.config.read import read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
@@ -157,6 +157,7 @@ def prepare(
     Raises ConfigError or DataError.
     """
     if trains_here:
+        check_machine(config)
         config = here(config, torch.get_num_threads(), gpu)
     check_parts(config)
     if data is None:

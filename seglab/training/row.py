@@ -153,7 +153,9 @@ def _fit(
     on_cell_done: CellDone,
 ) -> None:
     train, val = data.indices
-    came = f", resumes from epoch {found.epochs} of {found.run.folder.name}" if found else ""
+    source = found.run.folder if found else cell.run.folder
+    where = source.name if source.parent == cell.study else source
+    came = f", resumes from epoch {found.epochs} of {where}" if found else ""
     log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
     clock = PhaseClock() if cell.config.profile and board else None
