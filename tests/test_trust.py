@@ -53,6 +53,8 @@ OF_MODEL = {
     "no model": {"model": {}},
     "a giant": {"model.min_kernel_num": 10**9},
     "a tower": {"model.depth": 10**6},
+    "a lower tower": {"model.depth": 5000},
+    "a wide one": {"model.min_kernel_num": 9000, "model.depth": 10},
 }
 OF_READER = {
     "a shell command as the reader": {"data.reader": HERE},
