@@ -133,3 +133,13 @@ def foreign(study: Path, images: Path, tmp_path: Path, monkeypatch, capsys) -> F
     place = tmp_path / "place"
     Image.open(images / "data" / "8.png").save(place / "scene.png")
     return Foreign(place / "study", Run(place / "study" / one.name), images, place, capsys)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def nothing_here() -> bool:
+    return not list(Path.cwd().iterdir())

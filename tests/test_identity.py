@@ -297,7 +297,7 @@ def test_a_config_of_an_earlier_version_is_read(train, tmp_path: Path) -> None:
 
 def test_cells_of_two_versions_or_devices_in_one_table_are_named(train, tmp_path: Path, monkeypatch) -> None:
     assert train("-m", "epochs=1", "loss=dice", "seed=0,1")[0] == ""
-    rows, markdown, page = grid(tmp_path / "default")
+    _, markdown, page = grid(tmp_path / "default")
     assert "versions of the code" not in markdown + page
     monkeypatch.setattr(identity, "code_hash", lambda _: "another version")
     assert train("epochs=1", "loss=dice", "seed=0")[0] == ""

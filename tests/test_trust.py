@@ -1,25 +1,18 @@
 """A run folder from elsewhere is data: whatever it says, nothing is run, opened or written by that."""
 
-import json
 import os
-import pickle
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from filelock import FileLock
 
 from seglab.config.constructors import TRUST
 from seglab.config.foreign import build_reader, check_model, listed
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config, ConfigError
-from seglab.pages.text import printable
-from seglab.run.reading import is_locked
-from tests.foreign import Foreign, foreign  # noqa: F401 (a fixture)
+from tests.foreign import Foreign, foreign, in_an_empty_folder, nothing_here  # noqa: F401 (fixtures)
 from tests.test_conf import choices, composed
 
 HERE: dict[str, Any] = {"_target_": "pytorch_lightning.cli.instantiate_class", "args": "touch PWN",
@@ -53,6 +46,8 @@ OF_MODEL = {
     "no model": {"model": {}},
     "a giant": {"model.min_kernel_num": 10**9},
     "a tower": {"model.depth": 10**6},
+    "a lower tower": {"model.depth": 5000},
+    "a wide one": {"model.min_kernel_num": 9000, "model.depth": 10},
 }
 OF_READER = {
     "a shell command as the reader": {"data.reader": HERE},
@@ -80,16 +75,6 @@ OF_OTHERS = {
     "the cache": {"data.cache_dir": "PWN"},
     "weights": {"model.encoder_weights": "/dev/zero.pth"},
 }
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-
-
-def nothing_here() -> bool:
-    return not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize("attack", OF_MODEL)
@@ -152,162 +137,6 @@ def test_the_root_and_the_cache_of_a_folder_are_never_opened(foreign: Foreign, t
         assert ended.code == 0
         assert not [path for path in watch.touched if path.startswith(str(trap))]
     assert 'alt="input"' in (foreign.study / "report.html").read_text(), "images come from the user's own cache"
-
-
-LINKS = ["config.yaml", "results.json", "environment.json", "metrics.csv", "validation.csv", "command.txt",
-         "checkpoints/last.ckpt", "maps/8.png", "pictures/8.png"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LINKS)
-def test_no_link_is_followed_out_of_the_folder(foreign: Foreign, tmp_path: Path, name: str) -> None:  # noqa: F811
-    path = foreign.run.folder / name
-    if not path.exists():
-        path = next(path.parent.glob(f"*{path.suffix}"))
-    secret = tmp_path / f"secret{path.suffix}"
-    path.rename(secret)
-    path.symlink_to(secret)
-    for command in foreign.commands():
-        _, watch = foreign.call(command)
-        assert str(secret) not in watch.touched
-
-
-def test_links_within_the_folder_and_to_it_are_fine(foreign: Foreign, tmp_path: Path) -> None:  # noqa: F811
-    foreign.run.folder.rename(tmp_path / "moved")
-    foreign.run.folder.symlink_to(tmp_path / "moved")
-    foreign.run.config_file.rename(tmp_path / "moved" / "real.yaml")
-    foreign.run.config_file.symlink_to("real.yaml")
-    assert {name: foreign.call(name)[0].code for name in foreign.commands()} == dict.fromkeys(foreign.commands(), 0)
-
-
-def test_looking_whether_a_run_is_held_writes_no_lock(foreign: Foreign, tmp_path: Path) -> None:  # noqa: F811
-    precious = tmp_path / "precious"
-    precious.write_text("kept")
-    foreign.run.results_file.unlink()
-    (foreign.run.folder / ".holder").write_text("process 1\x1b[31m")
-    (foreign.run.folder / ".lock").unlink(missing_ok=True)
-    assert "interrupted" in foreign.call("grid")[0].out and not (foreign.run.folder / ".lock").exists()
-    (foreign.run.folder / ".lock").symlink_to(precious)
-    assert "interrupted" in foreign.call("grid")[0].out and precious.read_text() == "kept"
-    (foreign.run.folder / ".lock").unlink()
-    with FileLock(foreign.run.folder / ".lock"):
-        assert is_locked(foreign.run.folder / ".lock")
-        said = foreign.call("grid")[0].out
-        assert "trained by process 1\\x1b[31m" in said and "\x1b" not in said
-
-
-class Evil:
-    def __reduce__(self):
-        return os.mkdir, ("PWN",)
-
-
-def spread(content: dict) -> dict:
-    """Weights of a size that no file has, of one number."""
-    return content | {"state_dict": {k: torch.zeros(1).expand(1 << 20, 1 << 20) for k in content["state_dict"]}}
-
-
-CHECKPOINTS = {
-    "a pickle": lambda _: pickle.dumps(Evil()),
-    "a pickle among tensors": lambda content: content | {"x": Evil()},
-    "tensors of one number": spread,
-    "no weights": lambda content: content | {"state_dict": {"net.a": "b"}},
-    "weights of another model": lambda content: content | {"state_dict": {"net.a": torch.zeros(1)}},
-    "a list": lambda _: [1],
-    "epochs that are none": lambda content: content | {"progress": {"epochs": "x", "batches": 0}},
-}
-
-
-@pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_a_checkpoint_holds_weights_and_nothing_else(foreign: Foreign, kind: str) -> None:  # noqa: F811
-    path = foreign.run.last_checkpoint
-    made = CHECKPOINTS[kind](torch.load(path, weights_only=True))
-    path.unlink()  # it is best.ckpt, too
-    path.write_bytes(made) if isinstance(made, bytes) else torch.save(made, path)
-    ended, _ = foreign.call("predict")
-    assert ended.code == 1 and "last.ckpt: not a readable checkpoint of this run" in ended.err and nothing_here()
-
-
-def test_a_checkpoint_that_unpacks_to_more_than_it_is(foreign: Foreign) -> None:  # noqa: F811
-    path = foreign.run.last_checkpoint
-    path.unlink()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(10**7))
-    assert "not a readable checkpoint" in foreign.call("predict")[0].err
-
-
-UNREADABLE = [
-    ("results.json", text)
-    for text in ("[1]", "null", '{"status": "x"}', '{"status": "done", "val": {"miou": [1]}}', "[" * 10**5, "{", "",
-                 '{"status": "done", "val": {"miou": 1e308}}', '{"status": "done", "val": {"miou": -0.1}}',
-                 '{"status": "done", "majority_miou": NaN}', '{"status": "done", "majority_miou": 1e999}',
-                 '{"status": "failed", "reason": 3}', '{"status": "failed", "reason": "\\ud800"}',
-                 '{"status": "done", "seed": ' + "9" * 5000 + "}", '{"status": "done", "epochs": "many"}')
-] + [
-    ("environment.json", '{"versions": ["torch"]}'),
-    ("environment.json", '{"data": 1}'),
-    ("environment.json", "\x00"),
-    ("config.yaml", "epochs: 0x" + "f" * 5000),
-    ("config.yaml", "? [a]\n: b"),
-    ("config.yaml", "epochs: !!int 3"),
-    ("config.yaml", "#" * (5 << 20)),
-    ("config.yaml", "data: {classes: {" + ", ".join(f"c{i}: '#000000'" for i in range(300)) + "}}"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "text"), UNREADABLE, ids=lambda v: v[:40] if isinstance(v, str) else "")
-def test_a_wrong_file_is_a_sentence(foreign: Foreign, name: str, text: str) -> None:  # noqa: F811
-    (foreign.run.folder / name).write_text(text)
-    said = "this cell can't be read: "
-    classes = "c299" in text  # the grid does not need them
-    assert said in foreign.call("grid")[0].out or classes
-    foreign.call("report")
-    page = (foreign.study / "report.html").read_text().replace("&#39;", "'")
-    assert said in page and (name in page or classes)
-
-
-TABLES = [
-    ("metrics.csv", "epoch,val/miou\n1,1e308\n"),
-    ("metrics.csv", "epoch,val/miou\n1,-1\n"),
-    ("metrics.csv", "epoch,val/miou,train/loss\n1,0.5,1e300\n"),
-    ("metrics.csv", "epoch,val/miou\n1\n"),
-    ("metrics.csv", "epoch,val/miou\nx,0.5\n"),
-    ("metrics.csv", "epoch,epoch\n1,2\n"),
-    ("metrics.csv", 'epoch,val/miou\n1,"' + "0" * 200_000 + '"\n'),
-    ("counts.csv", "epoch,stage,a as a\n1,val,x\n"),
-    ("validation.csv", "name,scene\na,b\n"),
-    ("validation.csv", "name,scene,a as a\na,b,1e308\n"),
-    ("calibration.csv", "from,to,pixels,right,confidence\n0,1,1,2,1\n"),
-]
-
-
-@pytest.mark.parametrize(("name", "text"), TABLES, ids=lambda v: v[:30])
-def test_a_wrong_table_is_a_sentence(foreign: Foreign, name: str, text: str) -> None:  # noqa: F811
-    (foreign.run.folder / name).write_text(text)
-    assert foreign.call("grid")[0].code == 0
-    foreign.call("report")
-    page = (foreign.study / "report.html").read_text().replace("&#39;", "'")
-    assert "1 of 1 cells has a score" in page and "can't be read (" in page and name in page
-
-
-def test_the_ceiling_of_a_study_is_a_sentence_and_of_a_command_an_error(foreign: Foreign) -> None:  # noqa: F811
-    (foreign.study / "audit").mkdir()
-    (foreign.study / "audit" / "ceiling.json").write_text('{"miou": 1e308, "iou": {}}')
-    assert foreign.call("report")[0].code == 0
-    assert "the labellers&#39; ceiling can&#39;t be read" in (foreign.study / "report.html").read_text()
-    assert foreign.call("report", "--audit", str(foreign.study / "audit"))[0].code == 1
-
-
-def test_a_terminal_gets_no_control_characters(foreign: Foreign) -> None:  # noqa: F811
-    results = {"status": "failed", "reason": "\x1b[2J\u202eall is well\nexcept this"}
-    foreign.run.results_file.write_text(json.dumps(results))
-    foreign.rewrite({"names.loss": "di\x07ce\nce"})
-    os.rename(foreign.run.folder, os.fsencode(foreign.study) + b"/\x1b[31m\xff")
-    ended, _ = foreign.call("grid")
-    assert (
-        ended.code == 0 and "\\x1b[2J\\u202eall is well\\nexcept this" in ended.out and "\\x1b[31m\\udcff" in ended.out
-    )
-    assert all(c.isprintable() for line in ended.out.splitlines() for c in line)
-    assert foreign.call("report")[0].code == 0
-    assert printable("plain, Zürich 漢字") == "plain, Zürich 漢字" and printable("a\nb", keep="\n") == "a\nb"
 
 
 def test_every_choice_of_conf_may_be_named() -> None:

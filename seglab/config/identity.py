@@ -10,7 +10,7 @@ from typing import Any
 from seglab.config.code import code_hash
 from seglab.config.constructors import targets
 from seglab.config.schema import Config, plain
-from seglab.machine.environment import computing_device, computing_versions
+from seglab.machine.environment import COMPUTING, computing_device, computing_versions
 from seglab.machine.precision import resolved_precision
 
 WEIGHT_FILES = ("weights", "encoder_weights")
@@ -87,7 +87,7 @@ def recorded(environment: Mapping[str, Any], config: Config) -> Identity:
         settings=str(environment.get("settings", "")),
         data=str(environment.get("data", "")),
         code=str(environment.get("code", "")),
-        versions={name: versions[name] for name in computing_versions() if name in versions},
+        versions={name: versions[name] for name in COMPUTING if name in versions},
         precision=config.precision,
         device=environment.get("device"),
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from seglab.config.foreign import check_model
 from seglab.config.parts import build_model
 from seglab.config.read import read
+from seglab.config.schema import Config, ConfigError
 from seglab.data.pixels import read_image
 from seglab.labels import VOID, color_image
 from seglab.machine.precision import autocast, resolved_precision
@@ -34,13 +35,20 @@ def load_network(run: Run, checkpoint: str = "last") -> Network:
     config = check_model(read(run))
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
     weights = checkpoints.weights(path, run)
-    with torch.device("meta"):  # takes no memory, however large a network the config asks for
-        expected = build_model(config).state_dict()
-    if _sizes(expected) != _sizes(weights):
+    if _sizes(_expected(config)) != _sizes(weights):
         raise ValueError(f"{path}: not a readable checkpoint of this run (its weights are those of another model)")
     net = build_model(config)
     net.load_state_dict(weights)
     return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
+
+
+def _expected(config: Config) -> dict[str, Tensor]:
+    """The weights of the model, which take no memory, however large a network the config asks for."""
+    try:
+        with torch.device("meta"):
+            return build_model(config).state_dict()
+    except ConfigError as e:
+        raise ConfigError(str(e).splitlines()[0]) from e
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, tuple]:
