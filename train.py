@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.config.messages import closed_output, ending, full_disk, one_line, speak, telling_command
+from seglab.machine.files import remove_if_empty
 from seglab.machine.signals import forget
 
 
@@ -37,6 +38,7 @@ def main(cfg: DictConfig) -> list[dict] | None:
         if not alone:
             print(said)
             raise
+        remove_if_empty(Path(hydra_config.runtime.output_dir))  # Hydra makes the study's folder before anything else
         raise SystemExit(f"train.py: {said}") from None  # passes Hydra, which would say more
     if alone and (why := ending(results)):
         raise SystemExit(why)

@@ -20,6 +20,7 @@ from seglab.config.parts import build_data, build_task, check_machine, check_par
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.machine.environment import computing_device
+from seglab.machine.files import remove_if_empty
 from seglab.machine.isolation import isolated
 from seglab.machine.processes import first_gpu, gpu_of_its_own
 from seglab.machine.signals import Interrupted, asked_to_stop, stopping_softly
@@ -157,7 +158,7 @@ def benchmark(config: Config) -> dict[str, Any]:
         status = INTERRUPTED if isinstance(e, Interrupted) else FAILED
         return {"status": status, "reason": f"{type(e).__name__}: {e}".splitlines()[0]}
     finally:
-        leave_nothing(config)
+        remove_if_empty(Path(config.output_dir).expanduser() / config.study)  # Hydra makes it
     out = {"status": DONE, "title": title(config, size), "speeds": speeds}
     print(f"\n{out['title']}\n\n{markdown_table(table(speeds))}\n")
     return out
@@ -209,13 +210,6 @@ def sweep_table(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def _numbers(s: Speed) -> list[str]:
     speeds = [f"{s.images_per_second:.1f}", f"{s.without_loading:.1f}", f"{s.seconds_per_step:.3f}"]
     return [*speeds, f"{s.peak_bytes / 2**30:.2f} GiB"]
-
-
-def leave_nothing(config: Config) -> None:
-    """Removes the study's folder, which Hydra makes, if it is empty."""
-    study = Path(config.output_dir).expanduser() / config.study
-    with contextlib.suppress(OSError):
-        study.rmdir()
 
 
 def reset_peak(device: torch.device) -> None:

@@ -1,9 +1,16 @@
 """Whole files: writing that leaves no half file, and values that JSON can hold."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder in which nothing is."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def write_whole(path: Path, text: str) -> None:
