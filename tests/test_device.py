@@ -77,6 +77,7 @@ def step(model: str, loss: str, *overrides: str) -> dict[str, float]:
         **{"fit_loop": SimpleNamespace(epoch_progress=progress), "num_val_batches": [1], "num_training_batches": 1},
         **{"global_step": 0, "max_epochs": 1, "strategy": None, "precision_plugin": None, "world_size": 1},
         profiler=PassThroughProfiler(),
+        accumulate_grad_batches=1,
     )
     task._trainer, trainer.optimizers = trainer, [task.configure_optimizers()]
     gauges = Gauges()

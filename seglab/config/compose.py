@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seglab.config.constructors import check
 from seglab.config.messages import one_line
 from seglab.config.schema import Config, ConfigError, Names
-from seglab.config.trainer import check_trainer
+from seglab.config.trainer import ACCEPTED, check_trainer
 from seglab.config.words import mappings, readable, with_plus
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def with_missing_plus(use: Callable[[Sequence[str]], Result], words: Sequence[st
         if better is None:
             raise
     for word in set(better) - set(words):
-        log.info("%s is read as %s: no file of conf/ sets that key", word[1:], word)
+        key = word.partition("=")[0].removeprefix("+trainer.")
+        if key in ACCEPTED or not word.startswith("+trainer."):  # else it is refused, with a line of its own
+            log.info("%s is read as %s: no file of conf/ sets that key", word[1:], word)
     return with_missing_plus(use, better)
 
 

@@ -99,6 +99,9 @@ class SegmentationTask(pl.LightningModule):
                 tally.loss += self._loaded[0].to(self.device)
                 tally.images += self._loaded[1]
             self._loaded = None
+        if self.trainer.gradient_clip_val:  # Lightning then unscales before it clips, which it else refuses
+            for optimizer in self.trainer.optimizers:
+                optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self) -> None:
         self._start_epoch()
@@ -162,8 +165,6 @@ class SegmentationTask(pl.LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        if self.trainer.gradient_clip_val and hasattr(optimizer, "_step_supports_amp_scaling"):
-            optimizer._step_supports_amp_scaling = False  # Lightning then unscales before it clips, else it refuses
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
