@@ -6,12 +6,16 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
+from seglab.machine.files import write_whole
 from seglab.pages.text import printable
+from seglab.predict.files import save
 from seglab.run.reading import is_locked
+from seglab.run.records import Records
 from tests.foreign import Foreign, foreign, in_an_empty_folder, nothing_here  # noqa: F401 (fixtures)
 
 LINKS = ["config.yaml", "results.json", "environment.json", "metrics.csv", "validation.csv", "command.txt",
@@ -168,3 +172,23 @@ def test_a_terminal_gets_no_control_characters(foreign: Foreign) -> None:  # noq
     assert all(c.isprintable() for line in ended.out.splitlines() for c in line)
     assert foreign.call("report")[0].code == 0
     assert printable("plain, Zürich 漢字") == "plain, Zürich 漢字" and printable("a\nb", keep="\n") == "a\nb"
+
+
+@pytest.mark.parametrize("write", ["text", "map", "picture"])
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path, write: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = tmp_path / "study"
+    (folder / "maps").mkdir(parents=True)
+    path = {"text": folder / "grid.md", "map": folder / "maps" / "a.png", "picture": folder / "a.png"}[write]
+    for name in (path, path.with_name(f".{path.name}.{os.getpid()}")):
+        name.symlink_to(victim)
+    map_of = np.zeros((2, 3), np.uint8)
+    {
+        "text": lambda: write_whole(path, "grid"),
+        "map": lambda: Records(folder).write_map("a", map_of),
+        "picture": lambda: save(map_of, path, "run"),
+    }[write]()
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink() and path.stat().st_size > 0
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []

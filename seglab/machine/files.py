@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -13,14 +14,29 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that takes the name `path` when it is complete: no reader, and no crash, ever meets half of it.
+
+    `durable`: it is on the disk before. What stands at the names is replaced, never written into: it may be a link.
+    """
+    making = path.with_name(f".{path.name[:60]}.{os.getpid()}")  # a name may be as long as names can be
+    making.unlink(missing_ok=True)
+    try:
+        with making.open("xb") as f:
+            yield f
+            f.flush()
+            if durable:
+                os.fsync(f.fileno())
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file in one step: neither a reader nor a crash finds half of it."""
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    with making.open("w") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    making.replace(path)
+    """Replaces a file by a text, whole or not at all."""
+    with replacing(path) as f:
+        f.write(text.encode())
 
 
 def without_nan(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """The files of `seglab predict`: sizes of images, and maps that replace only maps."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
+
+from seglab.machine.files import replacing
 
 MARK = "seglab"
 """Key of the text in a PNG by which a map of `seglab predict` is known; its value is the run's folder."""
@@ -46,12 +47,8 @@ def save(picture: np.ndarray, path: Path, run: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = PngImagePlugin.PngInfo()
     text.add_text(MARK, run)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(picture).save(making, "PNG", pnginfo=text)
-        making.replace(path)  # so that Ctrl-C leaves no half of a map
-    finally:
-        making.unlink(missing_ok=True)
+    with replacing(path, durable=False) as f:  # Ctrl-C leaves no half of a map
+        Image.fromarray(picture).save(f, "PNG", pnginfo=text)
 
 
 def _is_map(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isqrt
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seglab.machine.files import write_whole
+from seglab.machine.files import replacing, write_whole
 from seglab.run.reading import RecordError, inside, table
 from seglab.scores import PROBABILITY_BINS
 
@@ -44,9 +43,8 @@ class Records:
         from PIL import Image
 
         self.maps.mkdir(parents=True, exist_ok=True)
-        making = self.maps / f".{os.getpid()}"
-        Image.fromarray(prediction).save(making, "PNG")
-        making.replace(self._map_file(name))
+        with replacing(self._map_file(name), durable=False) as f:
+            Image.fromarray(prediction).save(f, "PNG")
 
     def map(self, name: str) -> np.ndarray | None:
         """The class ids `uint8 [H,W]` of one validation image; None where there is no map."""
