@@ -129,7 +129,10 @@ def test_the_sums_of_a_resumed_epoch_lie_where_it_trains() -> None:
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     for first, loss, images in ((False, 0.0, 0), (True, 3.0, 2)):
         trainer: Any = SimpleNamespace(
-            is_global_zero=first, strategy=None, fit_loop=SimpleNamespace(epoch_progress=progress)
+            is_global_zero=first,
+            strategy=None,
+            fit_loop=SimpleNamespace(epoch_progress=progress),
+            gradient_clip_val=None,
         )
         task._trainer = trainer
         task.on_load_checkpoint({"tally": {"loss": torch.tensor(3.0), "images": 2}})
@@ -269,8 +272,8 @@ def test_submitit_local_hides_no_gpu(nvidia_smi: None, images: Path, tmp_path: P
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    process = start(images, tmp_path / "cache", tmp_path / "out", "-m", "epochs=1", "hydra/launcher=submitit_local")
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    process = start(images, tmp_path / "out", "-m", "epochs=1", "hydra/launcher=submitit_local")
+    code, _, said = process.finished()
+    assert code == 0, said
     logs = [p.read_text() for p in (tmp_path / "out" / "default" / ".submitit").rglob("*_log.out")]
     assert any(SEEN in log and "CUDA_VISIBLE_DEVICES is '5'" in log for log in logs)

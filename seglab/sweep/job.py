@@ -40,8 +40,7 @@ def _trained_alone(config: Config) -> list[dict[str, Any]]:
     results = train_row(config, lambda cell, data: pages.append(show(cell.study, data)))
     if not pages and any(result["status"] != DONE for result in results):
         pages.append(show(study))
-    if pages:
-        write_grid(study)
     if pages and pages[-1]:
+        write_grid(study)
         log.info("%s shows it", pages[-1])
     return results

@@ -14,4 +14,4 @@ def composed(*overrides: str) -> dict[str, Any]:
     """The config that train.py makes of these overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
-    return named(cfg, cfg.hydra.runtime.choices)
+    return named(cfg, cfg.hydra)
