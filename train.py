@@ -57,6 +57,9 @@ def run() -> None:
     try:
         with telling_command(), closed_output():
             _main_of(typed)
+    except KeyboardInterrupt:
+        print("train.py: stopped by Ctrl-C before anything was trained", file=sys.stderr)
+        raise SystemExit(130) from None
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as e:
         if asked_for_trace:
             raise

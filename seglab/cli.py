@@ -67,6 +67,8 @@ def audit(a: argparse.Namespace) -> int:
     if a.out and a.out.exists() and not a.out.is_dir():
         raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
     found = found_in(a.overrides, a.run, a.checkpoint)
+    if a.out and found.root.resolve() in (a.out.resolve(), *a.out.resolve().parents):
+        raise ValueError(f"--out {a.out}: lies within the data set; accepted is a folder outside of {found.root}")
     for finding in found.findings:
         tell(f"{finding.level}: {finding.text}")
     tell(str(write_audit(found, a.out or default_folder(found))))

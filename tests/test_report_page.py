@@ -208,3 +208,30 @@ def test_the_command(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as ended:
         main(["report", str(tmp_path / "nowhere")])
     assert ended.value.code == 1 and "no run folder in it" in capsys.readouterr().err
+
+
+def test_a_page_replaces_only_a_page(study: Path) -> None:
+    (run, *_) = runs_of(study)
+    for path in (run.results_file, run.config_file, study):
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises(ValueError, match="is no page of seglab|is a folder"):
+            write_report(study, path)
+        assert before is None or path.read_bytes() == before
+    assert write_report(study, study / "a.html") == write_report(study, study / "a.html")
+
+
+def test_a_cell_of_other_images_is_left_out_and_named(study: Path) -> None:
+    (odd, *_) = runs_of(study)
+    same = {"root": study.parent / "data", "content": odd.environment()["data"]}
+    add_cell(study, "lovasz", 3, LABELS, LABELS, scenes=[f"s{i}" for i in range(12)], **same)
+    lines = odd.records.validation_file.read_text().splitlines()
+    odd.records.validation_file.write_text("\n".join(lines[:-1]) + "\n")
+    text = text_of(write_report(study))
+    assert f"{odd.folder.name}: its validation.csv is of other images, so it is not compared" in text
+    assert "too few cells" not in text
+
+
+def test_a_run_without_its_config_is_named(study: Path) -> None:
+    (run, *_) = runs_of(study)
+    run.config_file.unlink()
+    assert f"{run.folder.name}: this cell can" in text_of(write_report(study))

@@ -269,3 +269,19 @@ def test_a_sweep_over_studies_shows_the_grid_of_each(train, tmp_path: Path) -> N
     assert message == ""
     for study in "ab":
         assert f"{tmp_path / study / 'grid.csv'} and grid.md hold the same" in said
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "counts.csv", "times.csv", "metrics.csv", "train.log"])
+@pytest.mark.parametrize("how", ["empty", "folder"])
+def test_a_damaged_run_gives_nothing_and_stops_nobody(train, copied, tmp_path: Path, name: str, how: str) -> None:
+    study = copied("epochs=1", out=tmp_path)
+    (run,) = cells(study).values()
+    path = run.folder / name
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    else:
+        path.write_text("")
+    message, said = train("epochs=2", "study=other")
+    assert message == "", said
+    assert ("resumes from" in said) == (name == "train.log")

@@ -74,9 +74,14 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+def _text(value: Any) -> Any:
+    """A number as text; no value stays none."""
+    return value if value is None else str(value)
+
+
 Node = Annotated[dict[str, Any], AfterValidator(frozen)]
 Folder = Annotated[str, BeforeValidator(str), AfterValidator(os.path.expanduser)]
-Study = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(str)]
+Study = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), BeforeValidator(_text)]
 
 
 class Names(BaseModel):
@@ -103,8 +108,8 @@ class Config(BaseModel):
     optimizer: Annotated[Node, SETTING] = Part()
     schedule: Annotated[Node, SETTING] = Part()
     study: Annotated[Study, PLACE] = "default"
-    epochs: Annotated[PositiveInt, LENGTH] = 10
-    seed: Annotated[NonNegativeInt, AXIS] = 0
+    epochs: Annotated[Annotated[PositiveInt, Field(le=1_000_000)], LENGTH] = 10
+    seed: Annotated[Annotated[NonNegativeInt, Field(le=2**63 - 1)], AXIS] = 0
     precision: Annotated[Literal["auto", "32", "bf16-mixed", "16-mixed"], BeforeValidator(str), SETTING] = "auto"
     compile: Annotated[bool, SETTING] = False
     score_train: Annotated[bool, RECORD] = False
@@ -113,7 +118,8 @@ class Config(BaseModel):
     pr_curves: Annotated[bool, RECORD] = False
     profile: Annotated[bool, PLACE] = False
     benchmark: Annotated[bool, PLACE] = False
-    threads: Annotated[PositiveInt | None, RECORD] = None  # it moves last bits: the device of an identity names it
+    # the number of threads moves last bits: the device of an identity names it
+    threads: Annotated[Annotated[PositiveInt, Field(le=1024)] | None, RECORD] = None
     checkpoint_every_steps: Annotated[PositiveInt | None, RECORD] = None
     checkpoint_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, RECORD] = None
     share: Annotated[bool, RECORD] = True

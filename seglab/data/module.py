@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from seglab.data.cache import PixelCache, content_hash, open_cache
+from seglab.data.classes import check_classes
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
 from seglab.data.loaders import EpochOrder, Tiles, scored_at_once
@@ -22,7 +23,7 @@ from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
 from seglab.data.split import SplitError, split
 from seglab.data.transforms import Augmentation
-from seglab.labels import VOID, one_hot, rgb
+from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]
 
@@ -56,7 +57,7 @@ class SegmentationData(pl.LightningDataModule):
         score_train: bool = False,
     ):
         super().__init__()
-        _check_classes(classes)
+        check_classes(classes)
         reader.check(classes)
         _check_numbers(batch_size, num_workers, val_fraction)
         self.root = Path(root).expanduser()
@@ -214,19 +215,6 @@ class SegmentationData(pl.LightningDataModule):
 
 def _single_threaded(worker: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
-
-
-def _check_classes(classes: dict[str, str]) -> None:
-    for name, color in classes.items():
-        if not isinstance(name, str):
-            word = {True: "yes", False: "no"}.get(name, name) if isinstance(name, bool) else name
-            kind = "true or false" if isinstance(name, bool) else "a number"
-            raise ValueError(f'class name {name!r}: YAML reads it as {kind}; accepted is text, in quotes: "{word}"')
-        if not name.strip():
-            raise ValueError(f"class name {name!r}: accepted is a name that can be read")
-        rgb(color)
-    if not 2 <= len(classes) <= VOID:
-        raise ValueError(f"classes names {len(classes)} class(es): accepted are at least 2 and at most {VOID}")
 
 
 def _check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:

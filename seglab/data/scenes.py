@@ -59,7 +59,7 @@ def _rows(text: str) -> Iterator[tuple[int, str, str]]:
             continue
         if not header:
             header = [value.strip().lower() for value in row]
-            if not {"name", "scene"} <= set(header):
+            if [header.count(column) for column in ("name", "scene")] != [1, 1]:
                 raise ValueError(f"columns {row}, expected name,scene")
             continue
         if len(row) > len(header):

@@ -157,7 +157,9 @@ def _data_labels(found: Sequence[Found]) -> list[str]:
     first = {content: _root(f) for f, content in reversed(list(zip(found, contents, strict=True)))}
     roots = list(first.values())
     names = {
-        content: root if roots.count(root) == 1 else f"{root} (content {content[:8] if root not in content else '?'})"
+        content: root
+        if roots.count(root) == 1
+        else f"{root} (content {content[:8] if root not in content else 'not recorded'})"
         for content, root in first.items()
     }
     return [names[content] for content in contents]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seglab.data import SegmentationData
 
 FILE = "report.html"
+GENERATOR = b'<meta name="generator" content="seglab">'
 log = logging.getLogger(__name__)
 
 
@@ -83,11 +84,20 @@ def write_report(
     if not tables and not found.unreadable:
         raise FileNotFoundError(f"{study}: no run folder in it; accepted is a folder such as outputs/default")
     path = out or study / FILE
+    _check_replaceable(path)
     limit, problems = _limit(study, audit)
     html = page(study, found, tables, limit, data, problems)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, html)
     return path
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises ValueError if there is something else than a page of seglab."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; accepted is the name of a file for the page")
+    if path.exists() and not (path.is_file() and GENERATOR in path.read_bytes()[:2000]):
+        raise ValueError(f"{path}: is a file that is no page of seglab; accepted is another name")
 
 
 def _limit(study: Path, audit: Path | None) -> tuple[dict[str, Any] | None, list[str]]:

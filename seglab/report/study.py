@@ -1,6 +1,7 @@
 """A study as the report sees it: each cell with the content of its run folder, and in words what it lacks."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +73,10 @@ class Table:
 
     @property
     def compared(self) -> list[Entry]:
-        """Finished cells whose counts are of the same validation images: those of the first that has any."""
-        found = [e for e in self.done if e.validation is not None]
-        first = found[0].validation if found else None
-        return [e for e in found if e.validation and first and e.validation.names == first.names]
+        """Finished cells whose counts are of the same validation images: those that most cells have."""
+        images = {e.cell.folder: tuple(e.validation.names) for e in self.done if e.validation is not None}
+        most = Counter(images.values()).most_common(1)
+        return [e for e in self.done if most and images.get(e.cell.folder) == most[0][0]]
 
 
 def read_study(folder: Path) -> list[Table]:
@@ -95,7 +96,10 @@ def read_tables(study: Study) -> list[Table]:
             except (ValueError, OSError) as e:
                 study.unreadable[cell.folder] = printable(first_line(e))
         if entries:
-            out.append(Table(title, entries, [c for c in study.superseded if c.table == title]))
+            table = Table(title, entries, [c for c in study.superseded if c.table == title])
+            for odd in (e for e in table.done if e.validation is not None and e not in table.compared):
+                odd.problems.append(f"{odd.cell.folder}: its validation.csv is of other images, so it is not compared")
+            out.append(table)
     return out
 
 

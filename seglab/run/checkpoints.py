@@ -119,14 +119,28 @@ def shared(others: Iterable[tuple[Run, int]], identity: str) -> Found | None:
     Each run comes with the number of epochs that it shares, and must have kept the best checkpoint of those it gives.
     """
     longest: Found | None = None
-    trained = ((min(len(other.metrics()), epochs), other) for other, epochs in others)
+    trained = ((min(_rows_of(other), epochs), other) for other, epochs in others)
     for epochs, other in sorted(trained, key=lambda t: -t[0]):  # its rows tell, before a large file is read
         reached = longest.epochs if longest else 0
         if reached >= epochs:
             break
         found = own(other, identity, epochs)
-        if found and found.batches == 0 and found.epochs > reached:
+        if found and found.batches == 0 and found.epochs > reached and _holds(other, found.epochs):
             best = read(other.best_checkpoint, other)
             if best and best[0].epochs == other.best(found.epochs)["epoch"]:
                 longest = found
     return longest
+
+
+def _rows_of(run: Run) -> int:
+    try:
+        return len(run.metrics())
+    except (OSError, ValueError):
+        return 0
+
+
+def _holds(run: Run, epochs: int) -> bool:
+    try:
+        return run.holds(epochs)
+    except (OSError, ValueError):
+        return False  # a damaged folder gives nothing, and stops nobody

@@ -88,7 +88,12 @@ class Run:
         for path, rows in {**found, self.counts_file: other._rows(other.counts_file)}.items():
             self._write_rows(path, [row for row in rows if int(row["epoch"]) <= epochs])
         with self.log_file.open("a") as f:  # appended: whoever trains this run writes into the same file already
-            f.write(other.log_file.read_text() if other.log_file.exists() else "")
+            f.write(other.log_file.read_text(errors="replace") if other.log_file.is_file() else "")
+
+    def holds(self, epochs: int) -> bool:
+        """True if every table has its rows of all the first `epochs` epochs. Raises RecordError or OSError."""
+        tables = (self._metrics(), self._rows(self.times_file), self._rows(self.counts_file))
+        return all({int(row["epoch"]) for row in rows} >= set(range(1, epochs + 1)) for rows in tables)
 
     def write_command(self, command: str) -> None:
         """Keeps what was typed."""
@@ -223,5 +228,6 @@ class Run:
 
 
 def runs_of(study: Path) -> Iterator[Run]:
-    """Every run folder of a study."""
-    return (Run(path.parent) for path in sorted(study.glob("*/config.yaml")))
+    """Every run folder of a study: every folder that holds a file by which a run is known."""
+    known = ("config.yaml", "results.json", "metrics.csv")
+    return (Run(folder) for folder in sorted(study.glob("*/")) if any((folder / name).exists() for name in known))

@@ -123,7 +123,8 @@ class Cell:
         config = self.config
         out: dict[str, str | float] = {g: getattr(config.names, g) for g in ("model", "loss", "data")}
         out |= {"epochs": self.epochs, "seed": config.seed}
-        return out | {"learning rate": config.optimizer["lr"], "batch size": config.data["batch_size"]}
+        more = {"learning rate": config.optimizer.get("lr"), "batch size": config.data.get("batch_size")}
+        return out | {k: v for k, v in more.items() if v is not None}
 
 
 def results_of(run: Run, class_names: Sequence[str]) -> dict[str, Any]:

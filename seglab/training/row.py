@@ -192,10 +192,16 @@ def starting_point(cell: Cell) -> checkpoints.Found | None:
         return mine
     folders = cell.study.parent.glob(f"*/*-s{cell.config.seed}-{key[:8]}")
     others = [Run(folder) for folder in folders if folder != cell.run.folder]
-    # neither may be past what it shares: the other's own decay is nobody else's
-    limits = [(o, cell.schedule.shared_epochs(read(o).epochs)) for o in others if o.config_file.exists()]
-    theirs = checkpoints.shared([(o, min(e, cell.shared_epochs)) for o, e in limits], key)
+    theirs = checkpoints.shared([(o, _shared_epochs(o, cell)) for o in others], key)
     return max(filter(None, (mine, theirs)), key=lambda f: (f.epochs, f.batches), default=None)
+
+
+def _shared_epochs(other: Run, cell: Cell) -> int:
+    """Epochs that two runs have in common: neither's own decay. None of a run that can't be read."""
+    try:
+        return min(cell.schedule.shared_epochs(read(other).epochs), cell.shared_epochs)
+    except (OSError, ValueError):
+        return 0
 
 
 @contextlib.contextmanager
