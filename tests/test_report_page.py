@@ -214,7 +214,7 @@ def test_a_page_replaces_only_a_page(study: Path) -> None:
     (run, *_) = runs_of(study)
     for path in (run.results_file, run.config_file, study):
         before = path.read_bytes() if path.is_file() else None
-        with pytest.raises(ValueError, match="is no page of seglab|is a folder"):
+        with pytest.raises(ValueError, match=r"is no page of seglab|is a folder"):
             write_report(study, path)
         assert before is None or path.read_bytes() == before
     assert write_report(study, study / "a.html") == write_report(study, study / "a.html")
