@@ -50,9 +50,10 @@ def imported(modules: Iterable[str]) -> set[Path]:
         if name in seen or path is None:
             continue
         seen.add(name)
-        if not _only_reexports(path):
+        content = path.read_bytes()
+        if not _only_reexports(path, content):
             found.add(path)
-            waiting += [n for n in imports(name, path) if n.partition(".")[0] in packages]
+            waiting += [n for n in _imports(name, path, content) if n.partition(".")[0] in packages]
         above = name.rpartition(".")[0]
         if above and above.partition(".")[0] != "seglab":  # importing a module runs the packages around it
             waiting.append(above)
@@ -70,14 +71,17 @@ def source(module: str) -> Path | None:
     return origin if origin and origin.suffix == ".py" and origin.is_file() else None
 
 
-def imports(module: str, path: Path) -> Iterator[str]:
+@cache
+def _imports(module: str, path: Path, content: bytes) -> tuple[str, ...]:
     """Names of the modules that the statements of a file import, each where it is defined."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _executed(ast.parse(path.read_bytes())):
+    names: dict[str, None] = {}
+    for node in _executed(ast.parse(content)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from (_definition(_base(node, package), alias.name) for alias in node.names)
+            names |= dict.fromkeys(_definition(_base(node, package), alias.name) for alias in node.names)
+    return tuple(names)
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
@@ -112,12 +116,12 @@ def _definition(package: str, name: str) -> str:
     return package
 
 
-def _only_reexports(path: Path) -> bool:
+@cache
+def _only_reexports(path: Path, content: bytes) -> bool:
     if path.name != "__init__.py":
         return False
-    body = ast.parse(path.read_bytes()).body
     inert = (ast.Import, ast.ImportFrom, ast.Expr)
-    return path.parent == PACKAGE or all(isinstance(n, inert) or _assigns_all(n) for n in body)
+    return path.parent == PACKAGE or all(isinstance(n, inert) or _assigns_all(n) for n in ast.parse(content).body)
 
 
 def _assigns_all(node: ast.AST) -> bool:
