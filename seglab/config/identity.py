@@ -16,7 +16,7 @@ from seglab.machine.precision import resolved_precision
 WEIGHT_FILES = ("weights", "encoder_weights")
 """Arguments of a model that may be the path of a file."""
 
-WORDS = {"settings": "settings", "data": "content of the data", "code": "code", "versions": "libraries",
+WORDS = {"settings": "settings or weight files", "data": "content of the data", "code": "code", "versions": "libraries",
          "device": "device", "precision": "precision"}  # fmt: skip
 """Words of a reader for each fact."""
 
