@@ -1,0 +1,5 @@
+"""`python -m seglab.cli`."""
+
+from seglab.cli.entry import main
+
+main()
