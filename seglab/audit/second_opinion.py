@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -17,9 +18,11 @@ from seglab.data import SegmentationData
 from seglab.data.cache import resized
 from seglab.data.split import SplitError, split
 from seglab.maps.scoring import probabilities
-from seglab.models.network import Network
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run
+
+if TYPE_CHECKING:
+    from seglab.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class SecondOpinion:
 
     run: Path
     checkpoint: str
-    network: Network
+    network: "Network"
     size: tuple[int, int] | None
     issues: Sequence[Issue]
     seen: frozenset[str] | None

@@ -33,9 +33,9 @@ class Pixels(NamedTuple):
 
 def read_image(path: Path) -> Pixels:
     """An image, turned as its orientation says. Raises ValueError naming the file, what is wrong, what is accepted."""
-    with _named(path):
+    with named(path):
         facts = stored(path)
-        _check_image(facts)
+        check_image(facts)
         with _opened(path) as picture:
             orientation = _orientation(picture, facts)
             hidden = _hidden(picture, facts.bits)
@@ -55,7 +55,7 @@ def read_label(path: Path, colors: bool = False, num_classes: int = VOID) -> np.
     A palette picture gives its indices, and with `colors` its colours, as everything else does. Raises ValueError like
     `read_image`, also where `num_classes` leaves it in doubt whether the indices of a palette or its greys are meant.
     """
-    with _named(path):
+    with named(path):
         facts = stored(path)
         _check_label(facts, colors)
         if facts.format == "TIFF" and (facts.bits > 8 or facts.kind != UNSIGNED):
@@ -82,7 +82,7 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _check_image(facts: Stored) -> None:
+def check_image(facts: Stored) -> None:
     if facts.colors not in (GREY, PALETTE, RGB, YCBCR):
         raise ValueError(f"{facts.colors} colours: {IMAGES}")
     if facts.kind != UNSIGNED or facts.bits > 8:
@@ -99,7 +99,7 @@ def _check_label(facts: Stored, colors: bool) -> None:
             f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
         )
     if colors:
-        return _check_image(facts)
+        return check_image(facts)
     if facts.white_is_zero:
         raise ValueError("a label in which 0 is white (photometric 0): accepted is 0 as black (photometric 1)")
     if facts.bands not in (1, 3) or facts.colors not in (GREY, PALETTE, RGB):
@@ -203,7 +203,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Turns whatever reading raises into a ValueError that begins with the file's name."""
     try:
         yield
