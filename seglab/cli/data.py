@@ -21,6 +21,14 @@ def audit(a: argparse.Namespace) -> int:
     return FAULTY if found.faults else 0
 
 
+def example(a: argparse.Namespace) -> None:
+    from seglab.config.compose import composed
+    from seglab.data.example import write_example
+
+    for path in write_example(a.out, list(composed(["data=synthetic"]).classes)):
+        tell(str(path))
+
+
 COMMANDS = {
     "audit": Command(
         audit,
@@ -33,5 +41,11 @@ COMMANDS = {
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
             "--trust": TRUST,
         },
+    ),
+    "example": Command(
+        example,
+        "draws georeferenced scenes with polygons as labels, to try the commands with",
+        "seglab example example",
+        {"out": {"type": Path, "help": "a new folder: scenes/, labels/, and new.tif without a label"}},
     ),
 }
