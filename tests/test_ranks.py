@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -12,29 +13,56 @@ import torch
 
 from seglab.run.folder import Run, runs_of
 from seglab.task.finite import LossWatch, NotFinite
+from tests.commands import Started, as_typed
 from tests.conftest import ROOT
 from tests.conftest import command as small
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "threads=1")
 
 
+def by_lightning(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """As a user types it: the process starts the second one."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 240},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def as_rank(number: int, arguments: list[str]) -> None:
+    """One of two processes that another program starts, as torchrun does."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    rank_zero_only.rank = number  # type: ignore[attr-defined]  # as importing it in this environment sets it
+    as_typed(arguments)
+
+
+def side_by_side(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Both from a process that has all imports behind it: no start pays for them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    both = [Started(as_rank, i, arguments, environment=shared | {"LOCAL_RANK": str(i)}) for i in range(2)]
+    (code, printed, said), (second, *also) = (process.finished() for process in both)
+    assert second == 0 or code != 0, also
+    return code, printed + said
+
+
 @pytest.fixture
 def together(images: Path, tmp_path: Path):
     """`together(*overrides)` trains in two processes: exit code, what they said, each one's hashes, and the run."""
 
-    def call(*overrides: str, **variables: str) -> tuple[int, str, list[list[str]], Run]:
+    def call(*overrides: str, run=side_by_side, **variables: str) -> tuple[int, str, list[list[str]], Run]:
         notes = tmp_path / "notes"
         shutil.rmtree(notes, ignore_errors=True)
         notes.mkdir()
-        command = ["tests/ranks.py", *small(images, tmp_path / "out", (*DDP, *overrides))[1:]]
+        arguments = ["tests/ranks.py", *small(images, tmp_path / "out", (*DDP, *overrides))[1:]]
         environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
         environment |= {"SEGLAB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "NOTES": str(notes)}
-        done = subprocess.run(
-            [sys.executable, *command],
-            **{"cwd": ROOT, "env": environment | variables, "capture_output": True, "text": True, "timeout": 240},
-        )
+        code, said = run(arguments, environment | variables)
         hashes = [p.read_text().splitlines() for p in sorted(notes.iterdir())]
-        return done.returncode, done.stdout + done.stderr, hashes, max(runs_of(tmp_path / "out" / "default"), key=age)
+        return code, said, hashes, max(runs_of(tmp_path / "out" / "default"), key=age)
 
     return call
 
@@ -82,7 +110,7 @@ def unequal(images: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_processes_with_unequal_numbers_of_batches_end_together(together, unequal: tuple[str, ...]) -> None:
-    code, said, hashes, run = together(*unequal, "epochs=2", "score_train=true")
+    code, said, hashes, run = together(*unequal, "epochs=2", "score_train=true", run=by_lightning)
     assert code == 0, said
     assert len(hashes) == 2 and hashes[0] == hashes[1] and run.results()["status"] == "done"
     found = run.records.validation()
@@ -104,7 +132,7 @@ def test_a_loss_that_one_process_loses_ends_both(together, unequal: tuple[str, .
 def test_one_task_of_slurm_starts_the_other_process(together, images: Path, tmp_path: Path) -> None:
     slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
     ranks = {f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")}
-    code, said, hashes, _ = together("epochs=1", **slurm, **ranks)
+    code, said, hashes, _ = together("epochs=1", run=by_lightning, **slurm, **ranks)
     assert code == 0, said
     assert len(hashes) == 2 and hashes[0] == hashes[1]
 
