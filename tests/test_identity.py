@@ -4,8 +4,8 @@ import csv
 import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from seglab.report.page import write_report
 from seglab.report.tables import write_grid
 from seglab.run.folder import Run, runs_of
 from seglab.sweep.plan import trainings
+from tests.commands import Started
 from tests.conftest import ROOT
 from tests.test_conf import composed
 from tests.test_report_page import text_of
@@ -139,13 +140,25 @@ def worst_iou(counts: np.ndarray) -> np.ndarray:
 '''
 
 
+def as_typed_in(folder: Path, arguments: list[str]) -> None:
+    """train.py of another project: nothing of this one stays imported."""
+    for name in [n for n in sys.modules if n.startswith(("seglab", "train", "hydra_plugins.seglab"))]:
+        del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
+    assert Path(sys.modules["seglab"].__path__[0]).parent == folder
+
+
 def run_copy(copy: Path, *overrides: str) -> str:
     environment = os.environ | {"SEGLAB_CACHE": str(copy.parent / "cache"), "OMP_NUM_THREADS": "1"}
     small = ("model=unet", "model.min_kernel_num=4", "model.depth=2", "pictures=1", "precision=32")
-    done = subprocess.run([sys.executable, "train.py", "-m", *overrides, *small], cwd=copy, env=environment,
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    arguments = ["train.py", "-m", *overrides, *small]
+    code, printed, said = Started(as_typed_in, copy, arguments, environment=environment).finished()
+    assert code == 0, printed + said
+    return printed
 
 
 def test_a_loss_and_a_metric_are_added_and_nothing_is_trained_again(images: Path, tmp_path: Path) -> None:
