@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import io
 import multiprocessing
 import os
 import runpy
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tests.conftest import ROOT, command
 
@@ -29,7 +30,7 @@ class Started:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
         reader, writer = FORKS.Pipe(duplex=False)
         errors = Connection(os.dup(self._said.fileno()), readable=False)
-        self._printed = os.fdopen(os.dup(reader.fileno()))
+        self._printed: TextIO = os.fdopen(os.dup(reader.fileno()))
         self._process = FORKS.Process(target=_as_script, args=(writer, errors, environment, function, arguments))
         self._process.start()
         for end in (reader, writer, errors):
@@ -41,6 +42,11 @@ class Started:
             if text in line:
                 return
         raise AssertionError(f"{text!r} never came: {self.finished()}")
+
+    def stop_reading(self) -> None:
+        """Closes the pipe into which it prints."""
+        self._printed.close()
+        self._printed = io.StringIO()
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self._process.pid is not None

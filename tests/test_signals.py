@@ -3,14 +3,20 @@
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from seglab.config.compose import config_of
+from seglab.config.schema import Config
 from seglab.run import checkpoints
 from seglab.run.folder import runs_of
+from seglab.sweep.job import job
+from seglab.sweep.plan import finish, trainings
 from tests.commands import start
-from tests.conftest import run_train
+from tests.conftest import command, run_train
+from tests.test_conf import composed
 from tests.test_resume import assert_same_study, cells
 
 
@@ -47,6 +53,7 @@ def test_a_second_interrupt_ends_at_once(images: Path, tmp_path: Path) -> None:
     assert process.finished()[0] in (1, 130)  # 1 where the first was already served
 
 
+NAMES = {"model": "unet", "loss": "dice", "data": "folder", "trainer": "auto"}
 WRITES = ("link", "remove", "rename", "replace", "unlink")
 """Functions of `os` that change a name that is there. Each file that must be whole gets its name by one of them."""
 
@@ -67,6 +74,16 @@ def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path) -> Non
         patch.setattr(os, name, before(getattr(os, name)))
 
 
+def swept(jobs: Sequence[tuple[int, Config]]) -> None:
+    """The sweep of these configs by their epochs: a command below its first half second, which reads no study."""
+    rows = trainings([((), config) for _, config in jobs])
+    for row in rows:
+        if not row.done:
+            epochs = [cell.epochs for cell in row.cells]
+            job(dict(jobs)[epochs[-1]].but(marks=epochs))
+    finish(rows)
+
+
 def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
     """From the first lock to the last report: what is on disk is all that a killed process leaves."""
     grid = ("-m", "loss=dice", "epochs=1,2", "model.depth=1")
@@ -78,8 +95,15 @@ def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: P
     assert len(moments) > 30
     written = [len(list(killed.rglob("*.ckpt"))) for killed in moments]
     assert written[0] == 0 and len(set(written)) > 3  # they are moments of one training
-    for killed in moments:
-        assert run_train(images, killed, grid) == ""
+    settings = command(images, tmp_path, ("loss=dice", "model.depth=1", f"data.cache_dir={images.parent / 'cache'}"))[
+        1:
+    ]
+    config = config_of(composed(*settings) | {"names": NAMES})
+    for i, killed in enumerate(moments):
+        if i % 10:
+            swept([(epochs, config.but(epochs=epochs, output_dir=str(killed))) for epochs in (1, 2)])
+        else:
+            assert run_train(images, killed, grid) == ""
         assert_same_study(killed / "default", quiet / "default")
         assert (killed / "default" / "grid.csv").read_text() == (quiet / "default" / "grid.csv").read_text()
 

@@ -2,8 +2,6 @@
 
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from seglab.config.compose import composed
 from seglab.config.schema import ConfigError
 from seglab.config.words import arranged, readable
 from seglab.run.folder import runs_of
-from tests.conftest import ROOT, command
+from tests.commands import start
+from tests.conftest import command
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -176,16 +175,10 @@ def test_what_the_run_folder_says_was_typed(train, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_stops_reading_ends_the_training_without_a_trace(images: Path, tmp_path: Path) -> None:
-    typed = command(images, tmp_path / "out", ("epochs=400", "data.batch_size=2"))
-    environment = os.environ | {"SEGLAB_CACHE": str(tmp_path / "cache"), "LC_ALL": "C"}
-    process = subprocess.Popen(
-        [sys.executable, *typed], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    process.stdout = None
-    said = process.communicate()[1]
-    assert process.returncode == 141 and "Traceback" not in said and "Error" not in said
+    process = start(images, tmp_path / "out", "epochs=400", "data.batch_size=2")
+    process.wait_for("8 images train")
+    process.stop_reading()
+    code, _, said = process.finished()
+    assert code == 141 and "Traceback" not in said and "Error" not in said
     (run,) = runs_of(tmp_path / "out" / "default")
     assert run.results()["status"] == "interrupted"
