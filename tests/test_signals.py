@@ -95,9 +95,8 @@ def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: P
     assert len(moments) > 30
     written = [len(list(killed.rglob("*.ckpt"))) for killed in moments]
     assert written[0] == 0 and len(set(written)) > 3  # they are moments of one training
-    settings = command(images, tmp_path, ("loss=dice", "model.depth=1", f"data.cache_dir={images.parent / 'cache'}"))[
-        1:
-    ]
+    words = ("loss=dice", "model.depth=1", f"data.cache_dir={images.parent / 'cache'}")
+    settings = command(images, tmp_path, words)[1:]
     config = config_of(composed(*settings) | {"names": NAMES})
     for i, killed in enumerate(moments):
         if i % 10:
