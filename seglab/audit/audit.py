@@ -19,7 +19,7 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import resized
+from seglab.data.resize import resized
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ def _decoded(run: Run, config: Config) -> Look:
 
 
 def _read_from(root: Path, config: Config) -> Look:
-    from seglab.data.cache import resized
+    from seglab.data.resize import resized
 
     reader = build_reader(config)
     pairs, faults = reader.pairs(root)
