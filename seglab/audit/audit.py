@@ -20,6 +20,7 @@ from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
 from seglab.data.resize import resized
+from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)
 
@@ -100,5 +101,10 @@ def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Du
         if records[d.a].size == records[d.b].size:
             proposed[d.a, d.b] = Candidate(d.a, d.b, (0, 0), 0)
     scale = next((record.features.scale for record in records if record.features), 1.0)
-    image = lru_cache(8)(lambda i: source.load(i).image)
+
+    @lru_cache(8)
+    def image(i: int) -> np.ndarray | None:
+        found = source.load(i).image
+        return None if found is None else preview(found)
+
     return overlaps([proposed[key] for key in sorted(proposed)], image, scale)

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from seglab.audit.features import Features, extract, working_scale
 from seglab.audit.fingerprint import Fingerprint, fingerprint
 from seglab.data.folder import FolderReader, Pair, check_sizes, covered
-from seglab.data.stored import pixel_count
 from seglab.labels import VOID, rgb
+from seglab.pages.pictures import preview
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def forgiving_map(
 
 def survey(source: Source, sides: Sequence[str]) -> list[Record]:
     """A record of every pair, in order; only a few pictures are in memory at a time."""
-    scale = working_scale([pixel_count(pair.image) for pair in source.pairs])
+    scale = working_scale([source.reader.extent(pair)[0] for pair in source.pairs])
 
     def record(i: int) -> Record:
         sample = source.load(i)
@@ -126,7 +126,7 @@ def survey(source: Source, sides: Sequence[str]) -> list[Record]:
         if sample.image is not None:
             out.size = (sample.image.shape[1], sample.image.shape[0])
             out.fingerprint = fingerprint(sample.image)
-            out.features = extract(sample.image, scale)
+            out.features = extract(preview(sample.image), scale)
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -63,14 +63,20 @@ class FolderReader:
         problems: list[str] = []
         images = images_by_name(root / self.image_folder, problems)
         labels = images_by_name(root / self.label_folder, problems)
+        paired = self._paired(images, labels, problems)
+        names = sorted(paired, key=natural)
+        scenes = read_scenes(root / "scenes.csv", names, problems)
+        return [Pair(n, *paired[n], scenes.get(n)) for n in names], sorted(problems, key=natural)
+
+    def _paired(
+        self, images: Mapping[str, Path | None], labels: Mapping[str, Path | None], problems: list[str]
+    ) -> dict[str, tuple[Path, Path]]:
+        """Image and label of each name that has both; a problem for each that has one."""
         for has, lacks, folder in ((images, labels, self.label_folder), (labels, images, self.image_folder)):
             alone = [path for name, path in has.items() if path and name not in lacks]
             problems += [f"{file_name(path)}: there is no {folder}/{path.stem}.*" for path in alone]
-        paired = {name: (image, labels.get(name)) for name, image in images.items()}
-        names = sorted((name for name, files in paired.items() if all(files)), key=natural)
-        scenes = read_scenes(root / "scenes.csv", names, problems)
-        pairs = [Pair(n, image, label, scenes.get(n)) for n in names for image, label in [paired[n]] if image and label]
-        return pairs, sorted(problems, key=natural)
+        both = {name: (image, labels.get(name)) for name, image in images.items()}
+        return {name: (image, label) for name, (image, label) in both.items() if image and label}
 
     def extent(self, pair: Pair) -> tuple[int, int]:
         """Number of pixels, and bytes of one decoded with its label, by the header; (0, 0) where it can't be read."""
@@ -119,3 +125,9 @@ def check_sizes(pair: Pair, image: Pixels, mask: np.ndarray) -> None:
 def covered(mask: np.ndarray, image: Pixels) -> np.ndarray:
     """The mask `[H,W]` with VOID where the image is transparent."""
     return mask if image.hidden is None else np.where(image.hidden, np.uint8(VOID), mask)
+
+
+def median_metres(reader: FolderReader, pairs: Sequence[Pair]) -> float | None:
+    """Median of the metres a pixel of those images that tell it; None where none does."""
+    found = [side for side in map(reader.metres, pairs) if side is not None]
+    return float(np.median(found)) if found else None
