@@ -19,6 +19,7 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
+from seglab.data.cache import other_kind
 from seglab.data.resize import resized
 from seglab.pages.pictures import preview
 
@@ -84,6 +85,8 @@ def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) ->
     """Problems that training has with sizes, labels and transforms of files that can be read."""
     train = [i for i, record in enumerate(records) if record.side == TRAIN]
     out = data.size_problems({size for i in train if (size := records[i].size)})
+    kinds = [(record.pair.image, record.kind) for record in records if record.kind]
+    out += [why for path, kind in kinds if (why := other_kind(path, kind, kinds[0][1]))]
     if any(record.faults for record in records) or not train:
         return out
     counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}

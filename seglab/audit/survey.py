@@ -31,6 +31,7 @@ class Record:
     wrong: dict[str, int] = field(default_factory=dict)  # pixels of each value or colour that is no class
     faults: list[str] = field(default_factory=list)
     orientation: int = 1  # of the image's EXIF block; not 1 where it was turned
+    kind: tuple[np.dtype, int] | None = None  # of the image: type and bands
     fingerprint: Fingerprint | None = None
     features: Features | None = None
 
@@ -124,6 +125,7 @@ def survey(source: Source, sides: Sequence[str]) -> list[Record]:
             out.counts = counts[: len(source.classes)]
             out.void = int(counts[VOID])
         if sample.image is not None:
+            out.kind = (sample.image.dtype, sample.image.shape[2])
             out.size = (sample.image.shape[1], sample.image.shape[0])
             out.fingerprint = fingerprint(sample.image)
             out.features = extract(preview(sample.image), scale)

@@ -180,10 +180,8 @@ def _write(
                 continue
             original, image, mask = got
             kind = kind or (image.dtype, image.shape[2])
-            if (image.dtype, image.shape[2]) != kind:
-                problems.append(
-                    f"{file_name(pair.image)}: {_words(image.dtype, image.shape[2])}, {_words(*kind)} before"
-                )
+            if why := other_kind(pair.image, (image.dtype, image.shape[2]), kind):
+                problems.append(why)
                 continue
             for array in (image, mask):
                 f.write(np.ascontiguousarray(array).data)
@@ -214,8 +212,12 @@ def _few_at_a_time(pool: ThreadPoolExecutor, function, items: Sequence):
             futures.append(pool.submit(function, items[i + ahead]))
 
 
-def _words(dtype: np.dtype, bands: int) -> str:
-    return f"{bands} bands of {dtype.name}"
+def other_kind(path: Path, kind: tuple[np.dtype, int], first: tuple[np.dtype, int]) -> str | None:
+    """The problem of an image whose type and bands are not those of the images before it."""
+    if kind == first:
+        return None
+    ours, theirs = (f"{bands} bands of {dtype.name}" for dtype, bands in (kind, first))
+    return f"{file_name(path)}: {ours}, where the images before have {theirs}: accepted is one type for all"
 
 
 def cached(

@@ -56,15 +56,16 @@ class Polygons:
             raise ValueError("the image has no coordinate system, so that polygons have no place in it")
         features = optional("rasterio.features", "drawing polygons")
         affine = optional("rasterio.transform", "drawing polygons").Affine(*grid.transform)
-        found = self.touching(grid, height, width)
-        if not len(found):
-            return np.full((height, width), outside, np.uint8), found
-        placed = self._placed(self.geometries[found], grid.crs)
-        shapes = zip(placed, self.values[found].tolist(), strict=True)
-        drawn = features.rasterize(
-            shapes, (height, width), fill=outside, transform=affine, all_touched=all_touched, dtype="uint8"
-        )
-        return drawn, found
+        with named(self.path):
+            found = self.touching(grid, height, width)
+            if not len(found):
+                return np.full((height, width), outside, np.uint8), found
+            placed = self._placed(self.geometries[found], grid.crs)
+            shapes = zip(placed, self.values[found].tolist(), strict=True)
+            drawn = features.rasterize(
+                shapes, (height, width), fill=outside, transform=affine, all_touched=all_touched, dtype="uint8"
+            )
+            return drawn, found
 
     def touching(self, grid: Grid, height: int, width: int) -> np.ndarray:
         """Positions, in order, of the polygons that touch an image."""
@@ -74,6 +75,8 @@ class Polygons:
         a, b, c, d, e, f = grid.transform
         edge = shapely.transform(edge, lambda xy: xy @ np.array([[a, d], [b, e]]) + (c, f))
         edge = shapely.transform(edge, lambda xy: _moved(xy, grid.crs, self.crs))
+        if not np.isfinite(shapely.bounds(edge)).all():
+            raise ValueError("an image beyond what the polygons' coordinate system can hold")
         return np.sort(self._tree.query(edge, predicate="intersects"))
 
     @cached_property
@@ -84,7 +87,7 @@ class Polygons:
         shapely = optional("shapely", "drawing polygons")
         moved = shapely.transform(geometries, lambda xy: _moved(xy, self.crs, crs))
         if not np.isfinite(shapely.bounds(moved)).all():
-            raise ValueError(f"{file_name(self.path)}: polygons that have no place in the image's coordinate system")
+            raise ValueError("polygons beyond what the image's coordinate system can hold")
         return moved
 
 
@@ -142,7 +145,9 @@ def any_touches(path: Path, layer: str | None, images: Sequence[Path]) -> bool:
             continue  # which reading its pixels says
         if grid is not None and grid.crs is not None:
             georeferenced = True
-            if len(around.touching(grid, *size)):
+            with named(path):
+                touches = len(around.touching(grid, *size)) > 0
+            if touches:
                 return True
     return not georeferenced
 

@@ -113,6 +113,8 @@ def _spoilt(out: dict, before: np.ndarray) -> str | None:
         return f"makes the image {kinds[0]}, accepted is {before.dtype}: models scale and normalise images themselves"
     if image.ndim != 3 or image.shape[2] != before.shape[2]:
         return f"makes the image {list(image.shape)}, accepted is [H, W, {before.shape[2]}]"
+    if image.dtype.kind == "f" and (before > 1).mean() > 0.5 and not (image > 1).any():
+        return "cuts floats to 0..1: accepted are transforms that leave values as they are, such as flips"
     if not isinstance(label, np.ndarray) or label.dtype != np.uint8:
         return f"makes the label {kinds[1]}, accepted is uint8"
     if label.shape != image.shape[:2]:
