@@ -70,7 +70,12 @@ BOW = shapely.Polygon([(LEFT, TOP), (LEFT + 9, TOP - 9), (LEFT + 9, TOP), (LEFT,
     [
         ("a.gpkg", [ROOF, BOW], ["roof", "tree"], "the geometry of feature 2 is not valid: Self-intersection"),
         ("a.gpkg", [ROOF, ROOF.centroid], ["roof", "tree"], "the geometry of feature 2 is no polygon; accepted are"),
-        ("a.geojson", [ROOF, TREE], ["roof", "treee"], "class of feature 1 is no class ('treee'); accepted are ground, "),
+        (
+            "a.geojson",
+            [ROOF, TREE],
+            ["roof", "treee"],
+            "class of feature 1 is no class ('treee'); accepted are ground, ",
+        ),
         ("a.geojson", [ROOF, TREE], ["roof", None], "class of feature 1 is no class (no value); "),
         ("a.gpkg", [ROOF], [3], "class of feature 1 is no class (3); accepted are 0..2 and 255 (void), or class names"),
     ],
@@ -106,5 +111,5 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
             read_polygons(tmp_path / name, CLASSES, column)
         assert name in str(raised.value) and "\n" not in str(raised.value)
     assert len(read_polygons(good, CLASSES, "class", "two").values) == 1
-    with pytest.raises(ValueError, match="no column 'kind': data.reader.class_column must name one of class"):
+    with pytest.raises(ValueError, match=r"no column 'kind': data.reader.class_column must name one of class"):
         read_polygons(good, CLASSES, "kind", "one")

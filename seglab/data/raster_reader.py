@@ -71,12 +71,12 @@ class RasterReader(FolderReader):
             optional(module, NEEDS)
         super().check(classes)
         check_order(self.order, classes)
-        if self.outside is not None or self.polygons is not None:
-            self._outside(classes)
         path = Path(self.polygons or "none.gpkg")
         if path.is_absolute() or ".." in path.parts or not is_polygons(path):
             accepted = f"a path below the root that ends in {', '.join(BEGINNINGS)}"
             raise ValueError(f"data.reader.polygons={self.polygons!r}: accepted is {accepted}")
+        if self.outside is not None or self.polygons is not None:
+            self._outside(classes)
 
     def _outside(self, classes: Mapping[str, str]) -> int:
         accepted = f"accepted are {', '.join(classes)} and void"
