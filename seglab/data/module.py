@@ -1,6 +1,7 @@
 """The one LightningDataModule: pairs from a reader, split, cached, augmented, batched, and made into tensors."""
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,7 +22,7 @@ from seglab.data.listing import composed
 from seglab.data.loaders import EpochOrder, Tiles, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
-from seglab.data.split import SplitError, split
+from seglab.data.split import Rule, SplitError
 from seglab.data.transforms import Augmentation
 from seglab.labels import one_hot
 
@@ -34,7 +35,8 @@ class SegmentationData(pl.LightningDataModule):
     """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name list[str]`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
-    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates.
+    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates; before that,
+    `test_scenes` or `test_fraction` choose what does neither.
     """
 
     def __init__(
@@ -54,12 +56,15 @@ class SegmentationData(pl.LightningDataModule):
         fold: int | None = None,
         folds: int = 5,
         split_seed: int = 0,
+        test_scenes: list[str] | None = None,
+        test_fraction: float = 0.0,
         score_train: bool = False,
     ):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
-        _check_numbers(batch_size, num_workers, val_fraction)
+        _at_least("batch_size", batch_size, 1)
+        _at_least("num_workers", num_workers, 0)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
@@ -73,8 +78,8 @@ class SegmentationData(pl.LightningDataModule):
         self.score_train = score_train
         self.pin_memory = False  # whoever sends batches to a GPU sets it: they then go there while it computes
         self._start = (0, 0)
-        scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
-        self._split = (scenes, val_fraction, fold, folds, split_seed)
+        chosen, kept = (None if s is None else [composed(scene) for scene in s] for s in (val_scenes, test_scenes))
+        self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:
@@ -102,13 +107,18 @@ class SegmentationData(pl.LightningDataModule):
         """Height and width of all images before `size`; None where they differ."""
         return next(iter(sizes)) if len(sizes := set(self.cache.originals)) == 1 else None
 
-    @cached_property
+    @property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""
+        return self.sides[:2]
+
+    @cached_property
+    def sides(self) -> tuple[list[int], list[int], list[int]]:
+        """The same, and those that are kept for the test: no training looks at them. Raises DataError."""
         if all(p.scene is None for p in self.pairs):
             log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
         try:
-            return split([p.scene or p.name for p in self.pairs], *self._split)
+            return self._rule.sides([p.scene or p.name for p in self.pairs])
         except SplitError as e:
             raise DataError(self.root, [str(e)]) from e
 
@@ -131,7 +141,8 @@ class SegmentationData(pl.LightningDataModule):
     def _unfit(self) -> list[str]:
         """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
         counts = self.class_counts
-        void = sum(h * w for h, w in self.cache.sizes) - int(self.cache.class_counts.sum())
+        pixels = sum(math.prod(self.cache.sizes[i]) for side in self.indices for i in side)
+        void = pixels - sum(int(of_classes.sum()) for of_classes in counts.values())
         problems = self.size_problems({self.cache.sizes[i] for i in self.indices[0]})
         problems += self.label_problems(counts, void)
         if not problems:
@@ -182,7 +193,7 @@ class SegmentationData(pl.LightningDataModule):
         if min(map(len, self.indices)) < world:  # all must notice: one that went on would wait for the others
             raise ValueError(f"fewer images to validate than the {world} devices that share them")
         train, val = (indices[rank::world] for indices in self.indices)
-        return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
+        return [self.plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
     def picture_indices(self, count: int) -> list[int]:
         """Positions in the cache of `count` validation images, evenly spread over the split: the same in every run."""
@@ -194,7 +205,8 @@ class SegmentationData(pl.LightningDataModule):
         image = batch["image"].permute(0, 3, 1, 2).float()  # [B,3,H,W], channels last in memory
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
-    def _plain_loader(self, indices: list[int]) -> DataLoader:
+    def plain_loader(self, indices: list[int]) -> DataLoader:
+        """Whole images at these positions, in batches as they are scored."""
         sizes = {self.cache.sizes[i] for i in indices}
         return self._loader(Tiles(self.cache, indices), scored_at_once(sizes, self.batch_size))
 
@@ -215,13 +227,6 @@ class SegmentationData(pl.LightningDataModule):
 
 def _single_threaded(worker: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
-
-
-def _check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:
-    _at_least("batch_size", batch_size, 1)
-    _at_least("num_workers", num_workers, 0)
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
 
 
 def _at_least(name: str, value: int, least: int) -> None:
