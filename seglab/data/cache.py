@@ -37,6 +37,7 @@ class PixelCache:
         self.originals: list[tuple[int, int]] = [
             (h, w) for h, w in index.get("originals", index["sizes"])
         ]  # before they were resized
+        self.scenes: list[str | None] | None = index.get("scenes")  # a copy of an earlier version has none
         self._starts = np.cumsum([0, *(4 * h * w for h, w in self.sizes)]).tolist()
         self._path = folder / "pixels.bin"
         if self._path.stat().st_size != self._starts[-1]:
@@ -155,7 +156,7 @@ def _write(
             return str(e)
 
     problems: list[str] = []
-    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": [], "originals": []}
+    index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
     with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
@@ -167,6 +168,7 @@ def _write(
                 f.write(np.ascontiguousarray(array).data)
             counts = np.bincount(mask.ravel(), minlength=VOID + 1)
             index["names"].append(pair.name)
+            index["scenes"].append(pair.scene)
             index["sizes"].append(mask.shape)
             index["originals"].append(original)
             index["class_counts"].append(counts[: len(classes)].tolist())

@@ -108,6 +108,11 @@ class SegmentationData(pl.LightningDataModule):
         return next(iter(sizes)) if len(sizes := set(self.cache.originals)) == 1 else None
 
     @property
+    def scenes(self) -> dict[str, str]:
+        """The scene of each image by name, empty where it is not known."""
+        return {pair.name: pair.scene or "" for pair in self.pairs}
+
+    @property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""
         return self.sides[:2]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from seglab.config.foreign import build_reader
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
 from seglab.run.folder import Run
+
+if TYPE_CHECKING:
+    from seglab.data.cache import PixelCache
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
 """Name -> image `uint8 [H,W,3]` and index map `uint8 [H,W]`, or None."""
@@ -22,7 +26,8 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
     return _decoded(run, config) if root is None else _read_from(root, config)
 
 
-def _decoded(run: Run, config: Config) -> Look:
+def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
+    """The content of the data that a run was trained on, and their decoded copy. Raises ValueError, one line."""
     from seglab.data.cache import cached
 
     content = run.environment().get("data") if run.environment_file.exists() else None
@@ -31,7 +36,11 @@ def _decoded(run: Run, config: Config) -> Look:
     found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
     if found is None:
         raise ValueError(f"{own_cache()} holds no copy of it; --data ROOT shows it")
-    cache = found
+    return content, found
+
+
+def _decoded(run: Run, config: Config) -> Look:
+    _, cache = decoded_copy(run, config)
     place = {name: i for i, name in enumerate(cache.names)}
     return lambda name: cache[place[name]] if name in place else None
 
