@@ -57,15 +57,14 @@ class Evaluations:
                 if found and (found["split"], found["weights"], found["data"]) == (split, weights, data):
                     yield path, found
 
-    def test(self, identity: str, data: str) -> dict[str, float | None]:
-        """Scores by key of the test split of a run of this identity and these data, after its last epoch.
+    def test(self, identity: str, data: str) -> dict[str, Any] | None:
+        """The evaluation of the test split of a run of this identity and these data, after its last epoch.
 
-        None where there are none. Raises RecordError.
+        None where there is none. Raises RecordError.
         """
         found = self.read(self.file("test"))
-        if not found or (found["identity"], found["data"], found["checkpoint"]) != (identity, data, LAST):
-            return {}
-        return flat(found)
+        of = (found["split"], found["identity"], found["data"], found["checkpoint"]) if found else ()
+        return found if of == ("test", identity, data, LAST) else None
 
 
 def scored_as(numbers: Mapping[str, float], classes: Sequence[str]) -> dict[str, Any]:
