@@ -71,7 +71,7 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
 def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
     """The side of each pair; where the split is impossible, that is a fault."""
     try:
-        train, val = data.indices
+        train, val = data.pair_indices
     except DataError as e:
         faults += e.problems
         return [UNKNOWN] * count

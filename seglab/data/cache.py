@@ -52,6 +52,20 @@ class PixelCache:
         middle = start + 3 * h * w
         return self._bytes[start:middle].reshape(h, w, 3), self._bytes[middle : middle + h * w].reshape(h, w)
 
+    @property
+    def owners(self) -> range:
+        """The position of the pair of each image: its own."""
+        return range(len(self))
+
+    @property
+    def whole(self) -> "PixelCache":
+        """The cache of whole images: itself."""
+        return self
+
+    def of(self, pairs: Sequence[int]) -> list[int]:
+        """Positions of the images of these pairs."""
+        return list(pairs)
+
     def __getstate__(self) -> Path:
         return self._path.parent
 

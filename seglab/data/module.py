@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,19 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from seglab.data.arguments import check_numbers, height_width
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.classes import check_classes
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
-from seglab.data.loaders import EpochOrder, Tiles, scored_at_once
+from seglab.data.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
 from seglab.data.split import SplitError, split
 from seglab.data.transforms import Augmentation
+from seglab.data.windows import DrawnWindows, WindowGrid, check_windows, too_small
 from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]
@@ -34,7 +35,8 @@ class SegmentationData(pl.LightningDataModule):
     """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name list[str]`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
-    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates.
+    images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
+    `fold` of `folds`, or `val_fraction` choose what validates.
     """
 
     def __init__(
@@ -55,17 +57,22 @@ class SegmentationData(pl.LightningDataModule):
         folds: int = 5,
         split_seed: int = 0,
         score_train: bool = False,
+        windows: int | None = None,
+        balance: str | None = None,
     ):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
-        _check_numbers(batch_size, num_workers, val_fraction)
+        check_numbers(batch_size, num_workers, val_fraction)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
         self.cache_dir = Path(cache_dir).expanduser()
-        self.size = _height_width("size", size)
-        self.crop = _height_width("crop", crop)
+        self.size = height_width("size", size)
+        self.crop = height_width("crop", crop)
+        check_windows(windows, balance, self.crop)
+        self.windows = windows
+        self.balance = balance
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -93,19 +100,32 @@ class SegmentationData(pl.LightningDataModule):
         return content_hash(self.pairs)
 
     @cached_property
-    def cache(self) -> PixelCache:
-        """All pixels. Raises DataError, before anything trains, with every pair that can't be used."""
-        return open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+    def cache(self) -> PixelCache | WindowGrid:
+        """All pixels, by image or window. Raises DataError, before anything trains, with every unusable pair."""
+        found = open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+        return WindowGrid(found, self.crop) if self.windows and self.crop else found
 
     @property
     def original_size(self) -> tuple[int, int] | None:
         """Height and width of all images before `size`; None where they differ."""
         return next(iter(sizes)) if len(sizes := set(self.cache.originals)) == 1 else None
 
+    @property
+    def scenes(self) -> dict[str, str]:
+        """The scene of each name in the cache, empty where none is known."""
+        pairs = [self.pairs[i] for i in self.cache.owners]
+        return {n: p.scene or p.name * bool(self.windows) for n, p in zip(self.cache.names, pairs, strict=True)}
+
     @cached_property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""
-        if all(p.scene is None for p in self.pairs):
+        train, val = self.pair_indices
+        return self.cache.of(train), self.cache.of(val)
+
+    @cached_property
+    def pair_indices(self) -> tuple[list[int], list[int]]:
+        """Positions among the pairs that train and that validate. Raises DataError."""
+        if all(p.scene is None for p in self.pairs) and not self.windows:
             log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
         try:
             return split([p.scene or p.name for p in self.pairs], *self._split)
@@ -118,7 +138,7 @@ class SegmentationData(pl.LightningDataModule):
         Classes that the labels or one side of the split lack are warned of.
         """
         problems = list(self._listing[1])
-        for part in ("cache", "indices") if self.pairs else ():
+        for part in ("cache", "pair_indices") if self.pairs else ():
             try:
                 getattr(self, part)
             except DataError as e:
@@ -132,7 +152,7 @@ class SegmentationData(pl.LightningDataModule):
         """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
         counts = self.class_counts
         void = sum(h * w for h, w in self.cache.sizes) - int(self.cache.class_counts.sum())
-        problems = self.size_problems({self.cache.sizes[i] for i in self.indices[0]})
+        problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_indices[0]})
         problems += self.label_problems(counts, void)
         if not problems:
             problems += self.augmentation.faults(self.cache[self.indices[0][0]][0], self.batch_size)
@@ -148,6 +168,8 @@ class SegmentationData(pl.LightningDataModule):
 
     def size_problems(self, sizes: set[tuple[int, int]]) -> list[str]:
         """A problem where no batch can hold training images of these sizes."""
+        if self.windows and self.crop:
+            return too_small({self.size} if self.size else sizes, self.crop)
         if len(sizes) < 2 or self.size or self.crop or self.batch_size == 1:
             return []
         return [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
@@ -157,10 +179,17 @@ class SegmentationData(pl.LightningDataModule):
         return empty_labels(counts, void, list(self.classes), ids=getattr(self.reader, "palette", None) is None)
 
     def train_dataloader(self) -> DataLoader:
-        """Augmented training batches; every image once an epoch."""
-        tiles = Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
-        order = EpochOrder(len(tiles), self.seed, self._start, *self._rank_and_world)
-        return self._loader(tiles, self.batch_size, sampler=order)
+        """Augmented training batches; every image once an epoch, or the windows drawn for it."""
+        order = EpochOrder(len(self.samples), self.seed, self._start, *self._rank_and_world)
+        return self._loader(self.samples, batch_size=self.batch_size, sampler=order)
+
+    @cached_property
+    def samples(self) -> Tiles | DrawnWindows:
+        """The training samples of an epoch by (position, epoch)."""
+        if isinstance(self.cache, WindowGrid) and self.windows:
+            train = self.pair_indices[0]
+            return DrawnWindows(self.cache, train, self.windows, self.augmentation, self.seed, self.balance)
+        return Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
 
     @property
     def _rank_and_world(self) -> tuple[int, int]:
@@ -195,15 +224,16 @@ class SegmentationData(pl.LightningDataModule):
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
     def _plain_loader(self, indices: list[int]) -> DataLoader:
-        sizes = {self.cache.sizes[i] for i in indices}
-        return self._loader(Tiles(self.cache, indices), scored_at_once(sizes, self.batch_size))
+        sizes = [self.cache.sizes[i] for i in indices]
+        if self.windows:
+            return self._loader(Tiles(self.cache, indices), batch_sampler=equal_batches(sizes, self.batch_size))
+        return self._loader(Tiles(self.cache, indices), batch_size=scored_at_once(set(sizes), self.batch_size))
 
-    def _loader(self, tiles: Tiles, batch_size: int, sampler: Sampler | None = None) -> DataLoader:
+    def _loader(self, tiles: Dataset, **batches: Any) -> DataLoader:
         workers = self.num_workers
         return DataLoader(
             tiles,
-            batch_size,
-            sampler=sampler,
+            **batches,
             num_workers=workers,
             worker_init_fn=_single_threaded,
             persistent_workers=workers > 0,
@@ -215,24 +245,3 @@ class SegmentationData(pl.LightningDataModule):
 
 def _single_threaded(worker: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
-
-
-def _check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:
-    _at_least("batch_size", batch_size, 1)
-    _at_least("num_workers", num_workers, 0)
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}={value}: accepted is {least} or more")
-
-
-def _height_width(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    h, w = (value, value) if isinstance(value, int) else (tuple(value) if len(value) == 2 else (0, 0))
-    if min(h, w) < 1:
-        raise ValueError(f"{name}={value}: accepted is one number, or [height, width], of at least 1 pixel")
-    return h, w

@@ -1,6 +1,7 @@
 """Images and labels of a run's validation samples, from the user's own places: a run folder is not asked where."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,32 +25,44 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
 
 def _decoded(run: Run, config: Config) -> Look:
     from seglab.data.cache import cached
+    from seglab.data.windows import WindowGrid
 
     content = run.environment().get("data") if run.environment_file.exists() else None
     if not content:
         raise ValueError("the run does not tell its content; --data ROOT shows it")
-    found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
+    how = of_data(config)
+    found = cached(own_cache(), content, build_reader(config), config.classes, how.height_width)
     if found is None:
         raise ValueError(f"{own_cache()} holds no copy of it; --data ROOT shows it")
-    cache = found
+    cache = WindowGrid(found, how.window) if how.window else found
     place = {name: i for i, name in enumerate(cache.names)}
     return lambda name: cache[place[name]] if name in place else None
 
 
 def _read_from(root: Path, config: Config) -> Look:
     from seglab.data.cache import resized
+    from seglab.data.windows import window_named
 
     reader = build_reader(config)
     pairs, faults = reader.pairs(root)
     if not pairs:
         raise ValueError(f"{root}: no pair of an image and a label in it: {'; '.join(faults[:3])}")
-    size = of_data(config).height_width
+    how = of_data(config)
     found = {pair.name: pair for pair in pairs}
 
-    def look(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    @lru_cache(1)  # the windows of a scene are asked for one after the other
+    def whole(name: str) -> tuple[np.ndarray, np.ndarray] | None:
         try:
-            return resized(*reader.load(found[name], config.classes), size) if name in found else None
+            return resized(*reader.load(found[name], config.classes), how.height_width) if name in found else None
         except ValueError:
             return None  # a picture that can't be read
 
-    return look
+    def window(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        scene, top, left = window_named(name)
+        if how.window is None or (pixels := whole(scene)) is None:
+            return None
+        height, width = how.window
+        image, mask = (array[top : top + height, left : left + width] for array in pixels)
+        return image, mask
+
+    return window if how.window else whole
