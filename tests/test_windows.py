@@ -56,7 +56,7 @@ def places(samples: DrawnWindows, count: int) -> Counter:
 def expected(data: SegmentationData, balance: bool) -> dict[tuple[int, int, int], float]:
     """The probability of each place (scene, top, left), by the stated formula, pixel by pixel."""
     assert isinstance(data.cache, WindowGrid) and data.crop
-    scenes = {i: data.cache.whole[i][1] for i in data.pair_indices[0]}
+    scenes = {i: data.cache.whole[i][1] for i in data.pair_sides[0]}
     (h, w), out = data.crop, Counter()
     rooms = {i: (max(1, m.shape[0] - h + 1), max(1, m.shape[1] - w + 1)) for i, m in scenes.items()}
     if not balance:

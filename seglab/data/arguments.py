@@ -3,14 +3,6 @@
 from collections.abc import Sequence
 
 
-def check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:
-    """Raises ValueError for numbers of batches, workers and a share that cannot be."""
-    at_least("batch_size", batch_size, 1)
-    at_least("num_workers", num_workers, 0)
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
-
-
 def at_least(name: str, value: int, least: int) -> None:
     """Raises ValueError for a value below the least."""
     if value < least:

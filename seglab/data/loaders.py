@@ -1,11 +1,13 @@
 """Samples of the cache, and the order of an epoch: what a DataLoader is made of."""
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seglab.data.transforms import Augmentation
 
@@ -93,3 +95,21 @@ class EpochOrder(Sampler[tuple[int, int]]):
         mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
         seen = self.start[1] if self.epoch == self.start[0] else 0
         return ((int(i), self.epoch) for i in mine[seen:])
+
+
+def loader(samples: Dataset, workers: int, pin_memory: bool, **batches: Any) -> DataLoader:
+    """A DataLoader of `batch_size` and `sampler`, or of a `batch_sampler`, that draws no number of torch's own."""
+    return DataLoader(
+        samples,
+        **batches,
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
+    )
+
+
+def _single_threaded(worker: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores

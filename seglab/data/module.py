@@ -1,27 +1,25 @@
 """The one LightningDataModule: pairs from a reader, split, cached, augmented, batched, and made into tensors."""
 
 import logging
-import sys
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import albumentations as A
-import cv2
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seglab.data.arguments import check_numbers, height_width
+from seglab.data.arguments import at_least, height_width
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.classes import check_classes
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
-from seglab.data.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
+from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
-from seglab.data.split import SplitError, split
+from seglab.data.split import Rule, SplitError
 from seglab.data.transforms import Augmentation
 from seglab.data.windows import DrawnWindows, WindowGrid, check_windows, too_small
 from seglab.labels import one_hot
@@ -36,7 +34,8 @@ class SegmentationData(pl.LightningDataModule):
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
     images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
-    `fold` of `folds`, or `val_fraction` choose what validates.
+    `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
+    what does neither.
     """
 
     def __init__(
@@ -56,6 +55,8 @@ class SegmentationData(pl.LightningDataModule):
         fold: int | None = None,
         folds: int = 5,
         split_seed: int = 0,
+        test_scenes: list[str] | None = None,
+        test_fraction: float = 0.0,
         score_train: bool = False,
         windows: int | None = None,
         balance: str | None = None,
@@ -63,7 +64,8 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
-        check_numbers(batch_size, num_workers, val_fraction)
+        at_least("batch_size", batch_size, 1)
+        at_least("num_workers", num_workers, 0)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
@@ -80,8 +82,8 @@ class SegmentationData(pl.LightningDataModule):
         self.score_train = score_train
         self.pin_memory = False  # whoever sends batches to a GPU sets it: they then go there while it computes
         self._start = (0, 0)
-        scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
-        self._split = (scenes, val_fraction, fold, folds, split_seed)
+        chosen, kept = (None if s is None else [composed(scene) for scene in s] for s in (val_scenes, test_scenes))
+        self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:
@@ -116,19 +118,24 @@ class SegmentationData(pl.LightningDataModule):
         pairs = [self.pairs[i] for i in self.cache.owners]
         return {n: p.scene or p.name * bool(self.windows) for n, p in zip(self.cache.names, pairs, strict=True)}
 
-    @cached_property
+    @property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""
-        train, val = self.pair_indices
-        return self.cache.of(train), self.cache.of(val)
+        return self.sides[:2]
 
     @cached_property
-    def pair_indices(self) -> tuple[list[int], list[int]]:
-        """Positions among the pairs that train and that validate. Raises DataError."""
+    def sides(self) -> tuple[list[int], list[int], list[int]]:
+        """The same, and those that are kept for the test: no training looks at them. Raises DataError."""
+        train, val, test = map(self.cache.of, self.pair_sides)
+        return train, val, test
+
+    @cached_property
+    def pair_sides(self) -> tuple[list[int], list[int], list[int]]:
+        """The same as positions among the pairs. Raises DataError."""
         if all(p.scene is None for p in self.pairs) and not self.windows:
             log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
         try:
-            return split([p.scene or p.name for p in self.pairs], *self._split)
+            return self._rule.sides([p.scene or p.name for p in self.pairs])
         except SplitError as e:
             raise DataError(self.root, [str(e)]) from e
 
@@ -138,7 +145,7 @@ class SegmentationData(pl.LightningDataModule):
         Classes that the labels or one side of the split lack are warned of.
         """
         problems = list(self._listing[1])
-        for part in ("cache", "pair_indices") if self.pairs else ():
+        for part in ("cache", "pair_sides") if self.pairs else ():
             try:
                 getattr(self, part)
             except DataError as e:
@@ -151,8 +158,9 @@ class SegmentationData(pl.LightningDataModule):
     def _unfit(self) -> list[str]:
         """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
         counts = self.class_counts
-        void = sum(h * w for h, w in self.cache.sizes) - int(self.cache.class_counts.sum())
-        problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_indices[0]})
+        pixels = sum(math.prod(self.cache.sizes[i]) for side in self.indices for i in side)
+        void = pixels - sum(int(of_classes.sum()) for of_classes in counts.values())
+        problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_sides[0]})
         problems += self.label_problems(counts, void)
         if not problems:
             problems += self.augmentation.faults(self.cache[self.indices[0][0]][0], self.batch_size)
@@ -187,7 +195,7 @@ class SegmentationData(pl.LightningDataModule):
     def samples(self) -> Tiles | DrawnWindows:
         """The training samples of an epoch by (position, epoch)."""
         if isinstance(self.cache, WindowGrid) and self.windows:
-            train = self.pair_indices[0]
+            train = self.pair_sides[0]
             return DrawnWindows(self.cache, train, self.windows, self.augmentation, self.seed, self.balance)
         return Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
 
@@ -211,7 +219,7 @@ class SegmentationData(pl.LightningDataModule):
         if min(map(len, self.indices)) < world:  # all must notice: one that went on would wait for the others
             raise ValueError(f"fewer images to validate than the {world} devices that share them")
         train, val = (indices[rank::world] for indices in self.indices)
-        return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
+        return [self.plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
     def picture_indices(self, count: int) -> list[int]:
         """Positions in the cache of `count` validation images, evenly spread over the split: the same in every run."""
@@ -223,25 +231,12 @@ class SegmentationData(pl.LightningDataModule):
         image = batch["image"].permute(0, 3, 1, 2).float()  # [B,3,H,W], channels last in memory
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
-    def _plain_loader(self, indices: list[int]) -> DataLoader:
+    def plain_loader(self, indices: list[int]) -> DataLoader:
+        """Whole images or windows at these positions, in batches as they are scored."""
         sizes = [self.cache.sizes[i] for i in indices]
         if self.windows:
             return self._loader(Tiles(self.cache, indices), batch_sampler=equal_batches(sizes, self.batch_size))
         return self._loader(Tiles(self.cache, indices), batch_size=scored_at_once(set(sizes), self.batch_size))
 
-    def _loader(self, tiles: Dataset, **batches: Any) -> DataLoader:
-        workers = self.num_workers
-        return DataLoader(
-            tiles,
-            **batches,
-            num_workers=workers,
-            worker_init_fn=_single_threaded,
-            persistent_workers=workers > 0,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
-        )
-
-
-def _single_threaded(worker: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
+    def _loader(self, samples: Dataset, **batches: Any) -> DataLoader:
+        return loader(samples, self.num_workers, self.pin_memory, **batches)
