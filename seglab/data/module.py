@@ -21,6 +21,7 @@ from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
 from seglab.data.split import Rule, SplitError
 from seglab.data.transforms import Augmentation
+from seglab.data.value_range import Scaling
 from seglab.data.windows import DrawnWindows, WindowGrid, check_windows, too_small
 from seglab.labels import one_hot
 
@@ -30,12 +31,12 @@ log = logging.getLogger(__name__)
 
 
 class SegmentationData(pl.LightningDataModule):
-    """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name list[str]`.
+    """Batches `image float [B,C,H,W]` in the reader's units, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
     images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
     `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
-    what does neither.
+    what does neither. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
     """
 
     def __init__(
@@ -60,10 +61,14 @@ class SegmentationData(pl.LightningDataModule):
         score_train: bool = False,
         windows: int | None = None,
         balance: str | None = None,
+        bands: list[int] | None = None,
+        percentiles: list[float] | None = None,
+        value_range: list[float] | list[list[float]] | None = None,
     ):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
+        self._scaling = Scaling(bands, reader.bands, percentiles, value_range)
         at_least("batch_size", batch_size, 1)
         at_least("num_workers", num_workers, 0)
         self.root = Path(root).expanduser()
@@ -107,6 +112,11 @@ class SegmentationData(pl.LightningDataModule):
         found = open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
         return WindowGrid(found, self.crop) if self.windows and self.crop else found
 
+    @cached_property
+    def value_range(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Low and high `float32 [C]` that a network scales to 0 and 1; None of data that are RGB of 8 bits."""
+        return self._scaling.range_of(self.cache.whole, self.pair_sides[0])
+
     @property
     def original_size(self) -> tuple[int, int] | None:
         """Height and width of all images before `size`; None where they differ."""
@@ -115,8 +125,8 @@ class SegmentationData(pl.LightningDataModule):
     @property
     def scenes(self) -> dict[str, str]:
         """The scene of each name in the cache, empty where none is known."""
-        pairs = [self.pairs[i] for i in self.cache.owners]
-        return {n: p.scene or p.name * bool(self.windows) for n, p in zip(self.cache.names, pairs, strict=True)}
+        scenes = [pair.scene or pair.name * bool(self.windows) for pair in self.pairs]
+        return {name: scenes[i] for name, i in zip(self.cache.names, self.cache.owners, strict=True)}
 
     @property
     def indices(self) -> tuple[list[int], list[int]]:
@@ -194,10 +204,10 @@ class SegmentationData(pl.LightningDataModule):
     @cached_property
     def samples(self) -> Tiles | DrawnWindows:
         """The training samples of an epoch by (position, epoch)."""
+        how = (self.augmentation, self.seed)
         if isinstance(self.cache, WindowGrid) and self.windows:
-            train = self.pair_sides[0]
-            return DrawnWindows(self.cache, train, self.windows, self.augmentation, self.seed, self.balance)
-        return Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
+            return DrawnWindows(self.cache, self.pair_sides[0], *how, self.windows, self.balance)
+        return Tiles(self.cache, self.indices[0], *how)
 
     @property
     def _rank_and_world(self) -> tuple[int, int]:
@@ -228,7 +238,7 @@ class SegmentationData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Bytes become floats and one-hot only on the device."""
-        image = batch["image"].permute(0, 3, 1, 2).float()  # [B,3,H,W], channels last in memory
+        image = batch["image"].permute(0, 3, 1, 2).float()  # [B,C,H,W], channels last in memory
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
     def plain_loader(self, indices: list[int]) -> DataLoader:

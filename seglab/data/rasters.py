@@ -163,6 +163,18 @@ def opened(path: Path) -> Iterator[Any]:
             yield source
 
 
+def metres(path: Path) -> float | None:
+    """Side of an image's pixel in metres; None where it is unknown, or rasterio is missing."""
+    if not installed("rasterio"):
+        return None
+    try:
+        with opened(path) as source:
+            grid = grid_of(source)
+            return grid.metres if grid else None
+    except ValueError:  # not readable by GDAL, as WebP data are
+        return None
+
+
 def _plain(path: Path) -> bool:
     """Whether GDAL reads the same values as Pillow: RGB or grey of 8 bits, not turned, with no colour made transparent.
 

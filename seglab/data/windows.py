@@ -117,9 +117,9 @@ class DrawnWindows(Dataset):
         self,
         grid: WindowGrid,
         scenes: Sequence[int],
-        count: int,
         augmentation: Augmentation,
         seed: int,
+        count: int,
         balance: str | None = None,
     ):
         self.grid = grid
