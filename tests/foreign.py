@@ -95,6 +95,7 @@ class Foreign:
             "grid": ["grid", str(self.study)],
             "report": ["report", str(self.study)],
             "predict": ["predict", run, str(self.image), "--out", str(self.out)],
+            "evaluate": ["evaluate", run, "--data", str(self.images), "--out", str(self.out)],
             "audit": ["audit", f"data.root={self.images}", "--run", run, "--out", str(self.out)],
         }
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 
-def at_least(name: str, value: int, least: int) -> None:
+def check_numbers(batch_size: int, num_workers: int) -> None:
     """Raises ValueError for a value below the least."""
-    if value < least:
-        raise ValueError(f"{name}={value}: accepted is {least} or more")
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if value < least:
+            raise ValueError(f"{name}={value}: accepted is {least} or more")
 
 
 def height_width(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:

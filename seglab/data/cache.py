@@ -37,6 +37,7 @@ class PixelCache:
         self.originals: list[tuple[int, int]] = [
             (h, w) for h, w in index.get("originals", index["sizes"])
         ]  # before they were resized
+        self.scenes: list[str | None] | None = index.get("scenes")  # a copy of an earlier version has none
         self.dtype = np.dtype(index.get("dtype", "uint8"))
         self.bands = int(index.get("bands", 3))
         sample = self.bands * self.dtype.itemsize + 1
@@ -185,7 +186,7 @@ def _write(
 
     problems: list[str] = []
     kind: tuple[np.dtype, int] | None = None
-    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": [], "originals": []}
+    index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
     with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
@@ -202,6 +203,7 @@ def _write(
             f.write(bytes(_aligned(image.nbytes + mask.nbytes, image.dtype) - image.nbytes - mask.nbytes))
             counts = np.bincount(mask.ravel(), minlength=VOID + 1)
             index["names"].append(pair.name)
+            index["scenes"].append(pair.scene)
             index["sizes"].append(mask.shape)
             index["originals"].append(original)
             index["class_counts"].append(counts[: len(classes)].tolist())

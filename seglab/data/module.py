@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from seglab.data.arguments import at_least, height_width
+from seglab.data.arguments import check_numbers, height_width
 from seglab.data.cache import PixelCache, content_hash, open_cache
 from seglab.data.classes import check_classes
 from seglab.data.folder import FolderReader, Pair
@@ -69,8 +69,7 @@ class SegmentationData(pl.LightningDataModule):
         check_classes(classes)
         reader.check(classes)
         self._scaling = Scaling(bands, reader.bands, percentiles, value_range)
-        at_least("batch_size", batch_size, 1)
-        at_least("num_workers", num_workers, 0)
+        check_numbers(batch_size, num_workers)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
@@ -160,15 +159,14 @@ class SegmentationData(pl.LightningDataModule):
                 getattr(self, part)
             except DataError as e:
                 problems += e.problems
-        problems = problems or self._unfit
-        if problems:
+        if problems := problems or self._unfit:
             raise DataError(self.root, problems)
 
     @cached_property
     def _unfit(self) -> list[str]:
         """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
         counts = self.class_counts
-        pixels = sum(math.prod(self.cache.sizes[i]) for side in self.indices for i in side)
+        pixels = sum(math.prod(self.cache.whole.sizes[i]) for side in self.pair_sides[:2] for i in side)
         void = pixels - sum(int(of_classes.sum()) for of_classes in counts.values())
         problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_sides[0]})
         problems += self.label_problems(counts, void)
@@ -181,8 +179,8 @@ class SegmentationData(pl.LightningDataModule):
     @property
     def class_counts(self) -> dict[str, np.ndarray]:
         """Pixels of each class `[K]` on each side of the split."""
-        sides = zip((TRAIN, VAL), self.indices, strict=True)
-        return {side: self.cache.class_counts[indices].sum(0) for side, indices in sides}
+        sides = zip((TRAIN, VAL), self.pair_sides[:2], strict=True)
+        return {side: self.cache.whole.class_counts[indices].sum(0) for side, indices in sides}
 
     def size_problems(self, sizes: set[tuple[int, int]]) -> list[str]:
         """A problem where no batch can hold training images of these sizes."""

@@ -32,6 +32,13 @@ def absent_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> 
     return out
 
 
+def unmeasured(split: str, pixels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The sentence on the classes of which the labels of a scored split hold no pixel; `pixels [K]`."""
+    lacking = [f"“{c}”" for c, n in zip(classes, pixels, strict=True) if not n]
+    where, so = CONSEQUENCES.get(split, (" among these images", "its IoU cannot be measured on them"))
+    return [f"No pixel of {' or of '.join(lacking)}{where}: {so}."] if lacking else []
+
+
 def empty_labels(counts: Mapping[str, np.ndarray], void: int, classes: Sequence[str], ids: bool) -> list[str]:
     """Problems of a set whose labels hold nothing to learn or to score.
 

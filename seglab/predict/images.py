@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from seglab.config.foreign import build_reader
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
 from seglab.run.folder import Run
+
+if TYPE_CHECKING:
+    from seglab.data.cache import PixelCache
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
 """Name -> image `[H,W,C]` and index map `uint8 [H,W]`, or None."""
@@ -23,18 +27,25 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
     return _decoded(run, config) if root is None else _read_from(root, config)
 
 
-def _decoded(run: Run, config: Config) -> Look:
+def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
+    """The content of the data that a run was trained on, and their decoded copy. Raises ValueError, one line."""
     from seglab.data.cache import cached
-    from seglab.data.windows import WindowGrid
 
     content = run.environment().get("data") if run.environment_file.exists() else None
     if not content:
         raise ValueError("the run does not tell its content; --data ROOT shows it")
-    how = of_data(config)
-    found = cached(own_cache(), content, build_reader(config), config.classes, how.height_width)
+    found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
     if found is None:
         raise ValueError(f"{own_cache()} holds no copy of it; --data ROOT shows it")
-    cache = WindowGrid(found, how.window) if how.window else found
+    return content, found
+
+
+def _decoded(run: Run, config: Config) -> Look:
+    from seglab.data.windows import WindowGrid
+
+    _, whole = decoded_copy(run, config)
+    window = of_data(config).window
+    cache = WindowGrid(whole, window) if window else whole
     place = {name: i for i, name in enumerate(cache.names)}
     return lambda name: cache[place[name]] if name in place else None
 
