@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from seglab.data.arguments import check_numbers, height_width
-from seglab.data.cache import PixelCache, content_hash, open_cache
+from seglab.data.cache import PixelCache, open_cache
 from seglab.data.classes import check_classes
+from seglab.data.content import content_hash
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
 from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
@@ -77,8 +78,7 @@ class SegmentationData(pl.LightningDataModule):
         self.size = height_width("size", size)
         self.crop = height_width("crop", crop)
         check_windows(windows, balance, self.crop)
-        self.windows = windows
-        self.balance = balance
+        self.windows, self.balance = windows, balance
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.num_workers = num_workers
