@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seglab.data.cache import content_hash, open_cache
+from seglab.data.cache import open_cache
+from seglab.data.content import content_hash
 from seglab.data.folder import FolderReader
 from seglab.run.folder import Run
 from tests.test_conf import composed

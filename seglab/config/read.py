@@ -15,6 +15,7 @@ MOVED = {"seglab.schedules.": "seglab.task.schedules."}
 """Where constructors are that a config of an earlier version names elsewhere."""
 
 Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
+Size = Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None
 
 
 class OfData(BaseModel):
@@ -22,7 +23,9 @@ class OfData(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    size: Size = None
+    crop: Size = None
+    windows: PositiveInt | None = None
     val_scenes: list[str] | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     fold: NonNegativeInt | None = None
@@ -35,15 +38,24 @@ class OfData(BaseModel):
     @property
     def height_width(self) -> tuple[int, int] | None:
         """The size to which images are resized."""
-        if self.size is None:
-            return None
-        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return height, width
+        return _height_width(self.size)
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """The size of the windows into which scenes are cut; None where images are taken whole."""
+        return _height_width(self.crop) if self.windows else None
 
     @property
     def rule(self) -> Rule:
         """The settings of the split."""
         return Rule(**{field.name: getattr(self, field.name) for field in fields(Rule)})
+
+
+def _height_width(size: int | list[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def read(run: Run) -> Config:

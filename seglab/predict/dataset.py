@@ -9,6 +9,7 @@ from seglab.data import DataError, SegmentationData
 from seglab.data.cache import PixelCache
 from seglab.data.decoded import DecodedData
 from seglab.data.problems import grouped
+from seglab.data.windows import WindowGrid
 from seglab.predict.images import decoded_copy
 from seglab.run.folder import Run
 
@@ -52,7 +53,7 @@ def positions(data: SegmentationData, split: str) -> list[int]:
         raise ValueError(_one_line(data.root, e.problems)) from e
 
 
-def cache_of(data: SegmentationData) -> PixelCache:
+def cache_of(data: SegmentationData) -> PixelCache | WindowGrid:
     """The decoded pixels. Raises ValueError, one line, for files that can't be used."""
     try:
         return data.cache
