@@ -28,10 +28,11 @@ class UNetMobileNetV2(Network):
         encoder_weights: str | None = None,
         freeze_encoder_epochs: int = 0,
         weights: str | None = None,
+        in_channels: int = 3,
     ):
         check_one_source(encoder_weights, weights)
         check_at_least("num_classes", num_classes, 2)
-        net = smp.Unet(ENCODER, encoder_weights=None, classes=num_classes)
+        net = smp.Unet(ENCODER, encoder_weights=None, in_channels=in_channels, classes=num_classes)
         load_encoder_weights(net.encoder, encoder_weights)
         super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs, weights=weights)
         self.reach = ENCODER_REACH + DECODER_REACH
