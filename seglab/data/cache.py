@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,7 @@ class PixelCache:
         self.originals: list[tuple[int, int]] = [
             (h, w) for h, w in index.get("originals", index["sizes"])
         ]  # before they were resized
+        self.scenes: list[str | None] | None = index.get("scenes")  # a copy of an earlier version has none
         self.dtype = np.dtype(index.get("dtype", "uint8"))
         self.bands = int(index.get("bands", 3))
         sample = self.bands * self.dtype.itemsize + 1
@@ -55,6 +55,20 @@ class PixelCache:
         middle = start + self.bands * self.dtype.itemsize * h * w
         image = self._bytes[start:middle].view(self.dtype).reshape(h, w, self.bands)
         return image, self._bytes[middle : middle + h * w].reshape(h, w)
+
+    @property
+    def owners(self) -> range:
+        """The position of the pair of each image: its own."""
+        return range(len(self))
+
+    @property
+    def whole(self) -> "PixelCache":
+        """The cache of whole images: itself."""
+        return self
+
+    def of(self, pairs: Sequence[int]) -> list[int]:
+        """Positions of the images of these pairs."""
+        return list(pairs)
 
     def __getstate__(self) -> Path:
         return self._path.parent
@@ -78,33 +92,6 @@ class CacheFull(ValueError):
             f"{cache_dir}: decoded data need {need}, {free / 1e6:,.2f} MB are free; "
             "accepted is another data.cache_dir (or SEGLAB_CACHE), or a smaller data.size"
         )
-
-
-def content_hash(pairs: Sequence[Pair]) -> str:
-    """Hash of names, scenes and the bytes of every file: the same wherever and whenever it is computed.
-
-    Raises DataError with every file that can't be read.
-    """
-    problems: list[str] = []
-
-    @cache  # one file may hold the labels of all
-    def digest(path: Path) -> str:
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as e:
-            problems.append(f"{file_name(path)}: not readable ({e.strerror})")
-            return ""
-
-    def row(pair: Pair) -> list[str | None]:
-        files = [pair.image, pair.label, *pair.beside]
-        return [pair.name, pair.scene, *map(digest, files)]
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(pool.map(row, pairs))
-    if problems:
-        raise DataError(pairs[0].image.parent.parent, sorted(problems))
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def open_cache(
@@ -171,7 +158,7 @@ def _write(
 
     problems: list[str] = []
     kind: tuple[np.dtype, int] | None = None
-    index: dict[str, list] = {"names": [], "sizes": [], "class_counts": [], "originals": []}
+    index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
     with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
@@ -188,6 +175,7 @@ def _write(
             f.write(bytes(_aligned(image.nbytes + mask.nbytes, image.dtype) - image.nbytes - mask.nbytes))
             counts = np.bincount(mask.ravel(), minlength=VOID + 1)
             index["names"].append(pair.name)
+            index["scenes"].append(pair.scene)
             index["sizes"].append(mask.shape)
             index["originals"].append(original)
             index["class_counts"].append(counts[: len(classes)].tolist())
