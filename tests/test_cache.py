@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from seglab.data import DataError, FolderReader, cache
-from seglab.data.cache import CacheFull, PixelCache, cached, content_hash, open_cache
+from seglab.data.cache import CacheFull, PixelCache, cached, open_cache
+from seglab.data.content import content_hash
 from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.agreement import ceiling, confusions
-from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
+from seglab.audit.findings import SIDES, TEST, TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
 from seglab.audit.fingerprint import Duplicate, near_duplicates
 from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
@@ -19,7 +19,9 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import resized
+from seglab.data.cache import other_kind
+from seglab.data.resize import resized
+from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +73,24 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
 def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
     """The side of each pair; where the split is impossible, that is a fault."""
     try:
-        train, val = data.indices
+        sides = data.pair_sides
     except DataError as e:
         faults += e.problems
         return [UNKNOWN] * count
-    sides = dict.fromkeys(train, TRAIN) | dict.fromkeys(val, VAL)
-    return [sides.get(i, UNKNOWN) for i in range(count)]
+    side_of = {i: side for side, indices in zip(SIDES, sides, strict=True) for i in indices}
+    return [side_of.get(i, UNKNOWN) for i in range(count)]
 
 
 def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:
     """Problems that training has with sizes, labels and transforms of files that can be read."""
     train = [i for i, record in enumerate(records) if record.side == TRAIN]
     out = data.size_problems({size for i in train if (size := records[i].size)})
+    kinds = [(record.pair.image, record.kind) for record in records if record.kind]
+    out += [why for path, kind in kinds if (why := other_kind(path, kind, kinds[0][1]))]
     if any(record.faults for record in records) or not train:
         return out
     counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}
-    out += data.label_problems(counts, sum(record.void for record in records))
+    out += data.label_problems(counts, sum(record.void for record in records if record.side != TEST))
     sample = source.load(train[0])
     if not out and sample.image is not None and sample.mask is not None:
         image, _ = resized(sample.image, sample.mask, data.size)
@@ -100,5 +104,10 @@ def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Du
         if records[d.a].size == records[d.b].size:
             proposed[d.a, d.b] = Candidate(d.a, d.b, (0, 0), 0)
     scale = next((record.features.scale for record in records if record.features), 1.0)
-    image = lru_cache(8)(lambda i: source.load(i).image)
+
+    @lru_cache(8)
+    def image(i: int) -> np.ndarray | None:
+        found = source.load(i).image
+        return None if found is None else preview(found)
+
     return overlaps([proposed[key] for key in sorted(proposed)], image, scale)

@@ -15,8 +15,8 @@ from seglab.audit.survey import Source
 from seglab.config.read import of_data, read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.data.cache import resized
-from seglab.data.split import SplitError, split
+from seglab.data.resize import resized
+from seglab.data.split import SplitError
 from seglab.maps.scoring import probabilities
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run
@@ -51,6 +51,8 @@ def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source
     network = load_network(run, checkpoint)
     if classes != list(data.classes):
         raise ValueError(f"{folder}: its classes are {', '.join(classes)}, those of the data {', '.join(data.classes)}")
+    if config.bands != (None if data.reader.bands is None else list(data.reader.bands)):
+        raise ValueError(f"{folder}: its data.bands are {config.bands}, those of the data {data.reader.bands}")
     asking = SecondOpinion(folder, checkpoint, network, size, (), _seen(run, config, data))
     found = label_issues(_samples(asking, source), partial(probabilities, network))
     ranked = sorted(found, key=lambda issue: (np.nan_to_num(issue.score, nan=2.0), issue.index))
@@ -68,11 +70,9 @@ def _seen(run: Run, config: Config, data: SegmentationData) -> frozenset[str] | 
     """Names of the images of this data set that the run's own split trains on; None if it had another data set."""
     if not _same_data(run, config, data):
         return None
-    of_run = of_data(config)
     groups = [pair.scene or pair.name for pair in data.pairs]
-    how = (of_run.val_scenes, of_run.val_fraction, of_run.fold, of_run.folds, of_run.split_seed)
     try:
-        return frozenset(data.pairs[i].name for i in split(groups, *how)[0])
+        return frozenset(data.pairs[i].name for i in of_data(config).rule.sides(groups)[0])
     except SplitError:
         return None
 

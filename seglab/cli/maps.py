@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from seglab.cli.command import TRUST, Command, factor
+from seglab.cli.command import TRUST, Command, factor, tell, whole
 from seglab.pages.text import printable
 
 
@@ -23,7 +24,38 @@ def predict(a: argparse.Namespace) -> None:
         tqdm.write(printable(str(path)))
 
 
+def evaluate(a: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from seglab.predict.evaluate import Wish, evaluate
+    from seglab.predict.evaluation_notes import table
+    from seglab.run.folder import Run
+
+    wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)
+    bar = partial(tqdm, desc="scoring", leave=False, disable=not sys.stderr.isatty())
+    found = evaluate(Run(a.run), wish, lambda images, count: bar(images, total=count))
+    for note in found.notes:
+        tell(f"seglab: {note}", file=sys.stderr)
+    tell("\n".join([table(found.content), *map(str, found.files)]))
+
+
 COMMANDS = {
+    "evaluate": Command(
+        evaluate,
+        "scores of a run on a split, computed as validation computes them",
+        "seglab evaluate outputs/default/<run> --data path/to/root --split test",
+        {
+            "run": {"type": Path, "help": "a run folder"},
+            "--data": {"type": Path, "help": "root of the images and labels; else their decoded copy in the cache"},
+            "--split": {"default": "val", "choices": ["val", "test", "all"], "help": "the images that are scored"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--tile": {"type": whole, "metavar": "N", "help": "by tiles of N x N pixels, as large images are mapped"},
+            "--out": {"type": Path, "help": "folder of the scores; evaluation/ in the run folder unless given"},
+            "--again": {"action": "store_true", "help": "also a test split that was scored before"},
+            "--device": {"default": "cpu", "choices": ["cpu", "cuda"], "help": "where it computes"},
+            "--trust": TRUST,
+        },
+    ),
     "predict": Command(
         predict,
         "maps of images of any size",

@@ -99,7 +99,7 @@ class Windowed:
             raise ValueError(f"band {wrong[0]}: the file has {count} band{'s' * (count > 1)}, counted from 1")
         self.height, self.width, self.bands = source.height, source.width, len(self._indexes)
         self.dtype = self._own_type()
-        self.grid = _grid(source)
+        self.grid = grid_of(source)
         flags = [source.mask_flag_enums[band - 1] for band in self._indexes]
         self._complete = all([flag.name for flag in band] == ["all_valid"] for band in flags)
 
@@ -153,14 +153,33 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
 def opened(path: Path) -> Iterator[Any]:
     """The file as rasterio's dataset. Raises ValueError that names the file, and MissingExtra."""
     rasterio = optional("rasterio", f"{file_name(path)}: reading a raster")
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    _pass_over(rasterio.errors.NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
         with named(path):
             if not path.is_file():
                 raise FileNotFoundError(2, "no such file")
             source = rasterio.io.DatasetReader(str(path.absolute()), driver=list(DRIVERS))
         with source:
             yield source
+
+
+def _pass_over(category: type[Warning]) -> None:
+    """Ignores warnings of a kind from now on: `catch_warnings` around a call would end it for other threads, too."""
+    wanted = ("ignore", None, category, None, 0)
+    if wanted not in warnings.filters:
+        warnings.simplefilter("ignore", category)
+
+
+def metres(path: Path) -> float | None:
+    """Side of an image's pixel in metres; None where it is unknown, or rasterio is missing."""
+    if not installed("rasterio"):
+        return None
+    try:
+        with opened(path) as source:
+            grid = grid_of(source)
+            return grid.metres if grid else None
+    except ValueError:  # not readable by GDAL, as WebP data are
+        return None
 
 
 def _plain(path: Path) -> bool:
@@ -180,7 +199,7 @@ def _is_plain(facts: Stored) -> bool:
     )
 
 
-def _grid(source: Any) -> Grid | None:
+def grid_of(source: Any) -> Grid | None:
     """The place on the earth; None where the file has none."""
     if source.transform.is_identity and source.crs is None:
         return None

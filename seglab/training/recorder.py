@@ -11,7 +11,7 @@ from PIL import Image
 from seglab.data import SegmentationData
 from seglab.machine.signals import Interrupted, asked_to_stop, take_back
 from seglab.maps.scoring import Scored
-from seglab.pages.pictures import panel
+from seglab.pages.pictures import panel, preview
 from seglab.profile.phases import during
 from seglab.run import checkpoints
 from seglab.run.board import Board
@@ -152,7 +152,7 @@ class Recorder(pl.Callback):
         epoch = task.epoch
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         numbers = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
-        images = len(self.data.indices[0])
+        images = len(self.data.samples)
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
         with during(trainer, "rows"):
             self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
@@ -190,7 +190,8 @@ class Recorder(pl.Callback):
         for i in self.data.picture_indices(self.cell.config.pictures):
             image, mask = self.data.cache[i]
             name = self.data.cache.names[i]
-            out.append((name, panel(image, mask, maps[name], self.data.classes)))
+            shown = preview(image, self.data.value_range)
+            out.append((name, panel(shown, mask, maps[name], self.data.classes)))
         return out
 
 

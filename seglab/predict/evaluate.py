@@ -1,0 +1,163 @@
+"""A run and a split -> its scores, computed as validation computes them, and kept in files."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seglab.config.foreign import check_model
+from seglab.config.read import of_data, read
+from seglab.data.loaders import scored_at_once
+from seglab.machine.environment import computing_device
+from seglab.machine.isolation import isolated
+from seglab.machine.precision import resolved_precision
+from seglab.predict.counting import Counted, Counts, whole_images
+from seglab.predict.dataset import cache_of, data_of, positions
+from seglab.predict.evaluation_notes import ONCE, notes
+from seglab.predict.memory import bytes_per_pixel, free_memory
+from seglab.predict.predict import LARGE, trained_network
+from seglab.run import checkpoints
+from seglab.run.evaluations import Evaluations, scored_as
+from seglab.run.folder import Run
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A checkpoint of a run, a split of the data in `root`, by default those that it was trained on, and a device.
+
+    `tile`: scored by tiles of so many pixels a side. `out`: the folder of the files; in the run folder by default.
+    `again`: also where the same test split was scored before.
+    """
+
+    split: str = "val"
+    root: Path | None = None
+    checkpoint: str = "last"
+    tile: int | None = None
+    out: Path | None = None
+    again: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The content of the JSON file of an evaluation, its files, and sentences that a reader of the scores must know."""
+
+    content: dict[str, Any]
+    files: list[Path]
+    notes: list[str]
+
+
+Progress = Callable[[Iterable[Counted], int], Iterable[Counted]]
+
+
+def evaluate(run: Run, wish: Wish, progress: Progress = lambda images, count: images) -> Evaluated:
+    """Scores a run and writes what it found; a test split that was scored before is only shown.
+
+    `progress` passes on the images, whose number it is told. Raises ValueError, one line.
+    """
+    evaluator = Evaluator(run, wish)
+    before = evaluator.before() if wish.split == TEST else []
+    if before and not wish.again:
+        path, content = before[0]
+        said = f"{path} holds this score since {content['scored'][:10]}: {ONCE}; --again scores again"
+        return Evaluated(content, [path], [said])
+    counts = evaluator.counts(progress)
+    return evaluator.written(counts, 1 + max((content["looks"] for _, content in before), default=0))
+
+
+class Evaluator:
+    """A network and a split of data, ready to be scored. Raises ValueError, one line, where they are not."""
+
+    def __init__(self, run: Run, wish: Wish):
+        self.run = run
+        self.wish = wish
+        self.config = check_model(read(run))
+        self.device = torch.device(wish.device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch sees no GPU here; accepted is cpu")
+        self.net = trained_network(run, self.config, wish.checkpoint)
+        self.precision = resolved_precision(self.config.precision, "cpu")
+        self.known = run.environment() if run.environment_file.exists() else {}
+        if wish.split == TEST and not run.done:
+            raise ValueError(f"{run.folder} is not finished: a test split is scored when all is chosen")
+        of_run = of_data(self.config)
+        if of_run.height_width:
+            self._check_memory({of_run.height_width}, of_run.batch_size)  # before images of this size are made
+        self.data = data_of(run, self.config, wish.root)
+        sizes = cache_of(self.data).sizes
+        self.indices = positions(self.data, wish.split)
+        if not self.indices:
+            raise ValueError(
+                f"{run.folder}: its config keeps no test split (data.test_scenes, data.test_fraction); "
+                "accepted are --split val and all"
+            )
+        self._check_memory({sizes[i] for i in self.indices}, of_run.batch_size)
+
+    def _check_memory(self, sizes: set[tuple[int, int]], batch_size: int) -> None:
+        """Raises ValueError where the images of one batch need more memory than is free."""
+        pixels = scored_at_once(sizes, batch_size) * max(height * width for height, width in sizes)
+        if self.wish.tile or self.device.type != "cpu" or pixels < LARGE:
+            return
+        needed = bytes_per_pixel(self.net) * pixels
+        free = free_memory()
+        if free is not None and needed > free:
+            raise ValueError(
+                f"images of {pixels / 1e6:.0f} million pixels at once need {needed / 1e9:.1f} GB of memory, "
+                f"{free / 1e9:.1f} are free; accepted is --tile"
+            )
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """The place of the files."""
+        return Evaluations(self.wish.out) if self.wish.out else self.run.evaluations
+
+    @property
+    def of_own_data(self) -> bool:
+        """Whether the data are those that the run was trained on."""
+        return self.data.content == self.known.get("data")
+
+    @property
+    def weights(self) -> str:
+        """Hash of the checkpoint."""
+        path = {"last": self.run.last_checkpoint, "best": self.run.best_checkpoint}[self.wish.checkpoint]
+        return checkpoints.digest(path, self.run)
+
+    def before(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Files that hold scores of the same weights on the same split, in the run folder and where it would write."""
+        places = [self.run.evaluations, self.evaluations]
+        looks = [look for place in places for look in place.looks(self.wish.split, self.weights, self.data.content)]
+        return list(dict(looks).items())
+
+    def counts(self, progress: Progress) -> Counts:
+        """The counts of each image, in the threads, precision and layout of the training."""
+        out = Counts(list(self.config.classes))
+        scenes = self.data.scenes
+        with isolated(self.config.threads or torch.get_num_threads()):
+            images = whole_images(self.net, self.data, self.indices, self.precision, self.device)
+            for image in progress(images, len(self.indices)):
+                out.add(image, scenes[image[0]])
+        if not out.pixels.sum():
+            raise ValueError(f"{self.data.root}: no pixel of the {len(self.indices)} labels has a class")
+        return out
+
+    def written(self, counts: Counts, looks: int) -> Evaluated:
+        """Writes the files of an evaluation."""
+        wish = self.wish
+        device = computing_device("cpu" if self.device.type == "cpu" else "gpu", self.config.threads)
+        scenes = len({scene for scene in counts.scenes if scene})
+        content = {
+            **{"split": wish.split, "checkpoint": wish.checkpoint, "identity": self.run.results().get("identity", "")},
+            **{"weights": self.weights, "data": self.data.content, "device": device, "precision": self.precision},
+            **{"tile": wish.tile, "scored": datetime.now(UTC).isoformat(), "looks": looks},
+            **{"images": len(counts.names), "scenes": scenes, "pixels": int(counts.pixels.sum())},
+            **scored_as(counts.total, list(self.config.classes)),
+        }
+        path = self.evaluations.file(wish.split, wish.checkpoint, "" if self.of_own_data else self.data.content)
+        tables = {"images": counts.of_images(), "scenes": counts.of_scenes()}
+        files = self.evaluations.write(path, content, tables)
+        return Evaluated(content, files, notes(self, counts, content))
