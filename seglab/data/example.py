@@ -20,7 +20,7 @@ CORNER = (500_000.0, 2_780_000.0)
 EPSG = 32640
 
 
-def write_example(out: Path, classes: Sequence[str], scenes: int = 5, side: int = 640, seed: int = 0) -> list[Path]:
+def write_example(out: Path, classes: Sequence[str], scenes: int = 5, side: int = 768, seed: int = 0) -> list[Path]:
     """Writes `scenes/<n>.tif` and `labels/<n>.gpkg`, and `new.tif` that has no label; gives the paths of the images.
 
     Each image is RGB of 8 bits, `side` x `side` pixels, with a corner that is no data (0). A label holds a polygon for
