@@ -15,7 +15,8 @@ from seglab.config.compose import composed
 from seglab.config.identity import identity
 from seglab.config.parts import build_data
 from seglab.config.schema import Config, ConfigError, plain
-from seglab.data import DataError, SegmentationData
+from seglab.data import DataError, SegmentationData, decoding, raster_reader
+from seglab.data.cache import open_cache
 from seglab.data.folder import median_metres
 from seglab.data.raster_reader import RasterReader
 from seglab.labels import VOID
@@ -96,6 +97,24 @@ def test_a_resized_band_is_the_mean_of_its_pixels(root: Path) -> None:
     values = ramp("uint16").astype(float).reshape(5, 12, 2, 12, 2).mean((2, 4)).transpose(1, 2, 0)
     image = data.cache[0][0]
     assert image.dtype == np.uint16 and np.abs(image - values).max() <= 0.5
+
+
+def test_a_large_scene_is_decoded_in_strips_to_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ramp("uint16")
+    values[:, 9:14, 3:7] = 0
+    written(root / "data" / "1.tif", values, nodata=0)
+    whole = made(root).cache
+    monkeypatch.setattr(decoding, "LARGE", 100)
+    monkeypatch.setattr(raster_reader, "STRIP", 10)
+    monkeypatch.setattr(RasterReader, "load", None)
+    data = made(root)
+    parts = open_cache(root.parent / "again", data.content, data.pairs, data.reader, CLASSES, None)
+    assert all((a == b).all() for i in range(4) for a, b in zip(whole[i], parts[i], strict=True))
+    assert (parts[1][1][9:14, 3:7] == VOID).all() and (parts.class_counts == whole.class_counts).all()
+    assert parts.sizes == whole.sizes == parts.originals
+    written(root / "data" / "3.tif", ramp("uint8"))
+    with pytest.raises(DataError, match=r"data/3.tif: 5 bands of uint8, where"):
+        made(root).setup()
 
 
 def test_what_has_no_value_is_0_and_void(root: Path) -> None:
