@@ -42,7 +42,7 @@ def evaluate(a: argparse.Namespace) -> None:
 COMMANDS = {
     "evaluate": Command(
         evaluate,
-        "scores of a run on a split, computed as validation computes them",
+        "scores of a run on its validation or test split",
         "seglab evaluate outputs/default/<run> --data path/to/root --split test",
         {
             "run": {"type": Path, "help": "a run folder"},

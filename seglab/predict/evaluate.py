@@ -1,6 +1,6 @@
 """A run and a split -> its scores, computed as validation computes them, and kept in files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +14,20 @@ from seglab.data.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
 from seglab.machine.precision import resolved_precision
-from seglab.predict.counting import Counted, Counts, whole_images
+from seglab.models.inference import for_inference
+from seglab.predict.counting import Counted, Counts, tiled_images, tiling_of, whole_images
 from seglab.predict.dataset import cache_of, data_of, positions
 from seglab.predict.evaluation_notes import ONCE, notes
 from seglab.predict.memory import bytes_per_pixel, free_memory
-from seglab.predict.predict import LARGE, trained_network
+from seglab.predict.predict import in_precision, trained_network
 from seglab.run import checkpoints
 from seglab.run.evaluations import Evaluations, scored_as
 from seglab.run.folder import Run
 
 TEST = "test"
+
+LARGE = 1_000_000
+"""Pixels from which on the memory for a batch is compared with what is free."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,15 @@ class Evaluator:
         if of_run.height_width:
             self._check_memory({of_run.height_width}, of_run.batch_size)  # before images of this size are made
         self.data = data_of(run, self.config, wish.root)
-        sizes = cache_of(self.data).sizes
-        self.indices = positions(self.data, wish.split)
+        cache = cache_of(self.data)
+        self.cache = cache.whole if wish.tile else cache
+        self.indices = positions(self.data, wish.split, whole=bool(wish.tile))
         if not self.indices:
             raise ValueError(
                 f"{run.folder}: its config keeps no test split (data.test_scenes, data.test_fraction); "
                 "accepted are --split val and all"
             )
-        self._check_memory({sizes[i] for i in self.indices}, of_run.batch_size)
+        self._check_memory({self.cache.sizes[i] for i in self.indices}, of_run.batch_size)
 
     def _check_memory(self, sizes: set[tuple[int, int]], batch_size: int) -> None:
         """Raises ValueError where the images of one batch need more memory than is free."""
@@ -136,14 +141,20 @@ class Evaluator:
     def counts(self, progress: Progress) -> Counts:
         """The counts of each image, in the threads, precision and layout of the training."""
         out = Counts(list(self.config.classes))
-        scenes = self.data.scenes
+        scenes = self.data.scenes | {pair.name: pair.scene or "" for pair in self.data.pairs}
         with isolated(self.config.threads or torch.get_num_threads()):
-            images = whole_images(self.net, self.data, self.indices, self.precision, self.device)
-            for image in progress(images, len(self.indices)):
+            for image in progress(self._images(), len(self.indices)):
                 out.add(image, scenes[image[0]])
         if not out.pixels.sum():
             raise ValueError(f"{self.data.root}: no pixel of the {len(self.indices)} labels has a class")
         return out
+
+    def _images(self) -> Iterator[Counted]:
+        if not self.wish.tile:
+            return whole_images(self.net, self.data, self.indices, self.precision, self.device)
+        net = in_precision(for_inference(self.net), self.precision).to(self.device)
+        tiling = tiling_of(net, self.wish.tile)
+        return tiled_images(net, self.cache.whole, self.indices, tiling, len(self.config.classes))
 
     def written(self, counts: Counts, looks: int) -> Evaluated:
         """Writes the files of an evaluation."""
