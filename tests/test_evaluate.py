@@ -193,7 +193,7 @@ def test_what_can_not_be_scored_is_one_line(run: Run, seglab, images: Path, tmp_
     others = Path(shutil.copytree(images, tmp_path / "others"))
     (others / "scenes.csv").write_text("name,scene\n" + "".join(f"{i},{i % 5}0\n" for i in range(10)))
     assert "test_scenes ['1']: no such scene, accepted are" in said("--data", others)
-    assert "torch sees no GPU" in said("--device", "cuda")
+    assert "not on this machine" in said("--device", "cuda")
     assert "accepted are multiples of 4" in said("--tile", 30)
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "no cache"))
     assert "--data ROOT shows it" in said()

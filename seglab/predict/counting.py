@@ -86,18 +86,6 @@ def whole_images(
         yield from _images(batch, scored.map, scored.counts)
 
 
-def tiling_of(net: Network, tile: int) -> Tiling:
-    """Tiles of this size that share what a pixel sees on either side, or a quarter where that is more than half of one.
-
-    Raises ValueError for a size that the network does not take.
-    """
-    sees = 2 * net.reach + 1 if net.reach is not None else tile
-    exact = -(-sees // net.divisor) * net.divisor
-    tiling = Tiling(tile, exact if 2 * exact <= tile else tile // 4 // net.divisor * net.divisor)
-    tiling.check([net])
-    return tiling
-
-
 def tiled_images(
     net: Network, images: PixelCache, indices: Sequence[int], tiling: Tiling, num_classes: int
 ) -> Iterator[Counted]:

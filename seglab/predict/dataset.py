@@ -24,6 +24,7 @@ def data_of(run: Run, config: Config, root: Path | None = None) -> SegmentationD
     """
     reader = build_reader(config)
     settings = of_data(config).model_dump() | {"classes": config.classes, "reader": reader, "augment": [], "seed": 0}
+    settings["bands"] = config.bands
     if root is None:
         content, copy = decoded_copy(run, config)
         return DecodedData(copy, content, own_cache(), **settings)

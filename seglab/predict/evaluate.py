@@ -13,13 +13,11 @@ from seglab.config.read import of_data, read
 from seglab.data.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
-from seglab.machine.precision import resolved_precision
-from seglab.models.inference import for_inference
-from seglab.predict.counting import Counted, Counts, tiled_images, tiling_of, whole_images
+from seglab.predict.counting import Counted, Counts, tiled_images, whole_images
 from seglab.predict.dataset import cache_of, data_of, positions
 from seglab.predict.evaluation_notes import ONCE, notes
-from seglab.predict.memory import bytes_per_pixel, free_memory
-from seglab.predict.predict import in_precision, trained_network
+from seglab.predict.memory import bytes_per_pixel, free_memory, tiling_for
+from seglab.predict.trained import checkpoint_of, device_of, precision_on, ready, trained_network
 from seglab.run import checkpoints
 from seglab.run.evaluations import Evaluations, scored_as
 from seglab.run.folder import Run
@@ -32,7 +30,7 @@ LARGE = 1_000_000
 
 @dataclass(frozen=True)
 class Wish:
-    """A checkpoint of a run, a split of the data in `root`, by default those that it was trained on, and a device.
+    """A checkpoint of a run, a split of the data in `root`, and a device; by default the data and device of its training.
 
     `tile`: scored by tiles of so many pixels a side. `out`: the folder of the files; in the run folder by default.
     `again`: also where the same test split was scored before.
@@ -44,7 +42,7 @@ class Wish:
     tile: int | None = None
     out: Path | None = None
     again: bool = False
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,11 @@ class Evaluator:
         self.run = run
         self.wish = wish
         self.config = check_model(read(run))
-        self.device = torch.device(wish.device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("--device cuda: torch sees no GPU here; accepted is cpu")
-        self.net = trained_network(run, self.config, wish.checkpoint)
-        self.precision = resolved_precision(self.config.precision, "cpu")
         self.known = run.environment() if run.environment_file.exists() else {}
+        on_cpu = wish.device == "auto" and str(self.known.get("device", "")).startswith("cpu")
+        self.device = torch.device("cpu" if on_cpu else device_of(wish.device))
+        self.net = trained_network(run, self.config, wish.checkpoint)
+        self.precision = precision_on(self.config, str(self.device))
         if wish.split == TEST and not run.done:
             raise ValueError(f"{run.folder} is not finished: a test split is scored when all is chosen")
         of_run = of_data(self.config)
@@ -129,8 +126,7 @@ class Evaluator:
     @property
     def weights(self) -> str:
         """Hash of the checkpoint."""
-        path = {"last": self.run.last_checkpoint, "best": self.run.best_checkpoint}[self.wish.checkpoint]
-        return checkpoints.digest(path, self.run)
+        return checkpoints.digest(checkpoint_of(self.run, self.wish.checkpoint), self.run)
 
     def before(self) -> list[tuple[Path, dict[str, Any]]]:
         """Files that hold scores of the same weights on the same split, in the run folder and where it would write."""
@@ -152,14 +148,15 @@ class Evaluator:
     def _images(self) -> Iterator[Counted]:
         if not self.wish.tile:
             return whole_images(self.net, self.data, self.indices, self.precision, self.device)
-        net = in_precision(for_inference(self.net), self.precision).to(self.device)
-        tiling = tiling_of(net, self.wish.tile)
+        net = ready(self.net, self.config, str(self.device))
+        tiling = tiling_for([net], self.wish.tile)
         return tiled_images(net, self.cache.whole, self.indices, tiling, len(self.config.classes))
 
     def written(self, counts: Counts, looks: int) -> Evaluated:
         """Writes the files of an evaluation."""
         wish = self.wish
-        device = computing_device("cpu" if self.device.type == "cpu" else "gpu", self.config.threads)
+        accelerator = "cpu" if self.device.type == "cpu" else "gpu"
+        device = computing_device(accelerator, self.config.threads, self.device.index or 0)
         scenes = len({scene for scene in counts.scenes if scene})
         content = {
             **{"split": wish.split, "checkpoint": wish.checkpoint, "identity": self.run.results().get("identity", "")},
