@@ -30,7 +30,7 @@ LARGE = 1_000_000
 
 @dataclass(frozen=True)
 class Wish:
-    """A checkpoint of a run, a split of the data in `root`, and a device; by default the data and device of its training.
+    """A checkpoint of a run, a split of the data in `root`, and a device; by default the data and device of training.
 
     `tile`: scored by tiles of so many pixels a side. `out`: the folder of the files; in the run folder by default.
     `again`: also where the same test split was scored before.
