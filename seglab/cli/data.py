@@ -30,9 +30,11 @@ def crop(a: argparse.Namespace) -> None:
     from seglab.data.crop import Cut, crop_scenes
     from seglab.data.crop_scenes import find_scenes
     from seglab.data.problems import some
+    from seglab.data.slices_polygons import Drawing
 
     scenes = find_scenes(a.scenes, a.labels)
-    cut = Cut(a.size, a.stride, a.edge, a.drop_empty, tuple(a.void))
+    drawing = Drawing(tuple(a.classes), a.class_column, a.layer, a.outside, a.all_touched)
+    cut = Cut(a.size, a.stride, a.edge, a.drop_empty, tuple(a.void), drawing)
     with tqdm(desc="crops", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def tick(windows: int, of: int) -> None:
@@ -44,8 +46,12 @@ def crop(a: argparse.Namespace) -> None:
     if without := [scene.name for scene in scenes if scene.name not in cut_of]:
         tell(f"no crop of {some(without)}", file=sys.stderr)
     dropped = f", {done.dropped} left out as empty" * bool(done.dropped)
-    many = f"{len(done.rows)} crops of {len(cut_of)} scenes{dropped}"
+    many = f"{_plural(len(done.rows), 'crop')} of {_plural(len(cut_of), 'scene')}{dropped}"
     tell(f"{a.out} is done: {many}" if done.before else f"{many} in {a.out}")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def whole(text: str) -> int:
@@ -88,7 +94,8 @@ COMMANDS = {
             "scenes": {"type": Path, "nargs": "+", "metavar": "SCENE", "help": "image files, or folders of them"},
             "--labels": {
                 **{"type": Path, "nargs": "+", "default": [], "metavar": "LABEL"},
-                "help": "files or folders: <scene>.* or <scene>_label.*; default: <scene>_label.* beside each scene",
+                "help": "files or folders: <scene>.* or <scene>_label.*, or one file of polygons for all scenes; "
+                "default: <scene>_label.* beside each scene",
             },
             "--out": {"type": Path, "required": True, "help": "new folder for data/, label/ and scenes.csv"},
             "--size": {"type": whole, "default": 1024, "metavar": "PIXELS", "help": "side of a crop; default 1024"},
@@ -104,6 +111,17 @@ COMMANDS = {
             "--void": {
                 **{"type": void, "nargs": "+", "default": [], "metavar": "VALUE"},
                 "help": "label values, or colours #rrggbb, that also count as void; they stay as they are",
+            },
+            "--classes": {
+                **{"nargs": "+", "default": [], "metavar": "NAME"},
+                "help": "of polygons: class names, the first is drawn as 0",
+            },
+            "--class-column": {"default": "class", "metavar": "COLUMN", "help": "of polygons: names or ids of classes"},
+            "--layer": {"help": "of polygons, in a file of several layers"},
+            "--outside": {"metavar": "NAME", "help": "of polygons: the class, or void, of pixels in none"},
+            "--all-touched": {
+                **{"action": "store_true"},
+                "help": "of polygons: draw every pixel that one touches, not only those whose centre it holds",
             },
         },
     ),

@@ -1,28 +1,29 @@
 """Large scenes cut into the crops that a training reads: by slicing, so that no value changes."""
 
 import csv
-import hashlib
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from seglab.data.crop_record import begin, facts
 from seglab.data.crop_scenes import Scene
+from seglab.data.pixels import named
+from seglab.data.polygons import Polygons, is_polygons
 from seglab.data.problems import DataError, file_name
+from seglab.data.raster_labels import grid_words, same_grid
 from seglab.data.slices import Slices, Voids
 from seglab.data.slices_open import open_slices
+from seglab.data.slices_polygons import UNDRAWN, Drawing, Drawn
 from seglab.machine.files import replacing, write_whole
 
 DROP, SHIFT, KEEP = EDGES = ("drop", "shift", "keep")
 """Crops that would go beyond the scene: left out, as the original did; moved back to its border; cut at it."""
-
-RECORD = "crop.json"
-"""The file of the root that says of which scenes it was cut, and how."""
 
 FOLDERS = ("data", "label")
 COLUMNS = ("name", "scene", "top", "left", "height", "width")
@@ -40,6 +41,8 @@ class Cut:
     edge: str = DROP
     drop_empty: float | None = None
     voids: Voids = ()
+    drawing: Drawing = UNDRAWN
+    """of labels that are polygons"""
 
     def starts(self, length: int) -> list[int]:
         """Where crops begin along a side of this length."""
@@ -107,8 +110,7 @@ def _checked(scenes: Sequence[Scene], cut: Cut) -> list[tuple[int, int]]:
     problems: list[str] = []
     for scene in scenes:
         try:
-            with open_slices(scene.image) as image, open_slices(scene.label, label=True) as label:
-                _check_same(scene, image, label)
+            with _open(scene, cut) as (image, _):
                 sizes.append((image.height, image.width))
         except ValueError as e:
             problems.append(str(e))
@@ -120,47 +122,44 @@ def _checked(scenes: Sequence[Scene], cut: Cut) -> list[tuple[int, int]]:
     return sizes
 
 
+@contextmanager
+def _open(scene: Scene, cut: Cut) -> Iterator[tuple[Slices, Slices]]:
+    """A scene and its label. Raises ValueError where they do not cover each other."""
+    with open_slices(scene.image) as image:
+        if is_polygons(scene.label):
+            polygons = _polygons(scene.label, cut.drawing)
+            with named(scene.image):
+                drawn = Drawn(polygons, cut.drawing, image.grid, image.height, image.width)
+            yield image, drawn
+            return
+        with open_slices(scene.label, label=True) as label:
+            _check_same(scene, image, label)
+            yield image, label
+
+
+@lru_cache(1)  # one file may hold the polygons of all scenes
+def _polygons(path: Path, drawing: Drawing) -> Polygons:
+    return drawing.polygons(path)
+
+
 def _check_same(scene: Scene, image: Slices, label: Slices) -> None:
     if (image.height, image.width) != (label.height, label.width):
         raise ValueError(
             f"{file_name(scene.image)}: the scene is {image.width}x{image.height}, "
             f"its label {file_name(scene.label)} {label.width}x{label.height}: accepted are equal sizes"
         )
+    if image.grid and label.grid and not same_grid(image.grid, label.grid, image.height, image.width):
+        raise ValueError(
+            f"{file_name(scene.image)}: the scene is{grid_words(image.grid)}, its label {file_name(scene.label)}"
+            f"{grid_words(label.grid)}: accepted is one grid"
+        )
 
 
 def _begin(scenes: Sequence[Scene], out: Path, cut: Cut) -> bool:
     """Makes the root, or finds it as the same command left it; true if nothing is left to do. Raises ValueError."""
-    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cut).items()}
-    files = {s.name: {"image": _facts(s.image), "label": _facts(s.label)} for s in scenes}
-    record = {"settings": settings, "scenes": files}
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out}: is a file, accepted is a new or an empty folder")
-    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    if RECORD not in there:
-        if there:
-            accepted = "accepted is a new or an empty folder, or one that the same command began"
-            raise ValueError(f"--out {out}: holds other files ({', '.join(there[:3])}), {accepted}")
-        for folder in FOLDERS:
-            (out / folder).mkdir(parents=True)
-        write_whole(out / RECORD, json.dumps(record, indent=1))
-        return False
-    if differs := _differs(json.loads((out / RECORD).read_text()), record):
-        raise ValueError(f"--out {out}: was cut in another way ({differs}); accepted is another folder")
+    files = {scene.name: {"image": facts(scene.image), "label": facts(scene.label)} for scene in scenes}
+    begin(out, {"settings": asdict(cut), "scenes": files}, FOLDERS)
     return (out / "scenes.csv").exists() and all(_written(out, row.name) for row in _read(out / "scenes.csv"))
-
-
-def _differs(there: dict, here: dict) -> str:
-    """What is not as it was; nothing if all is."""
-    settings = [f"{k} {there['settings'].get(k)} there, {v} here" for k, v in here["settings"].items()
-                if there["settings"].get(k) != v]  # fmt: skip
-    names = [*here["scenes"], *(name for name in there["scenes"] if name not in here["scenes"])]
-    other = [name for name in names if there["scenes"].get(name) != here["scenes"].get(name)]
-    return "; ".join(settings + ([f"other files for {', '.join(other[:3])}"] if other else []))
-
-
-def _facts(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
-        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _read(table: Path) -> list[Row]:
@@ -174,9 +173,7 @@ def _written(out: Path, name: str) -> bool:
 
 def _cut(scene: Scene, out: Path, cut: Cut, pool: ThreadPoolExecutor) -> Iterator[Row | None]:
     """The row of each window of a scene, None where it is left out as empty."""
-    with ExitStack() as opened:
-        image = opened.enter_context(open_slices(scene.image))
-        label = opened.enter_context(open_slices(scene.label, label=True))
+    with _open(scene, cut) as (image, label):
         lefts = cut.starts(image.width)
         for r, top in enumerate(cut.starts(image.height)):
             height = min(cut.size, image.height - top)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seglab.data.listing import SUFFIXES, composed, natural
+from seglab.data.polygons import BEGINNINGS, is_polygons
 from seglab.data.problems import DataError, file_name
 
 SCENES = (*SUFFIXES, ".jp2")
+LABELS = (*SUFFIXES, *BEGINNINGS)
 LABEL = "_label"
 """End of the name of a label that may lie beside its scene."""
 
@@ -24,10 +26,12 @@ class Scene:
 def find_scenes(images: Sequence[Path], labels: Sequence[Path]) -> list[Scene]:
     """The scenes of files and folders, in natural order; without `labels`, each has its `<name>_label.*` beside it.
 
+    A single file of polygons is the label of all.
     Raises DataError with every scene that has no label, or more than one, and every name that two scenes have.
     """
     found = [path for path in _files(images, SCENES) if not _is_label(path)]
-    given = _files(labels, SUFFIXES) if labels else []
+    given = _files(labels, LABELS) if labels else []
+    for_all = given if len(given) == 1 and is_polygons(given[0]) else []
     problems: list[str] = []
     scenes: dict[str, Scene] = {}
     for path in sorted(found, key=lambda path: natural(composed(path.stem))):
@@ -35,7 +39,7 @@ def find_scenes(images: Sequence[Path], labels: Sequence[Path]) -> list[Scene]:
         if name in scenes:
             problems.append(f"{file_name(path)}: {file_name(scenes[name].image)} has the same name")
             continue
-        fitting = _labels(path, given or _beside(path))
+        fitting = for_all or _labels(path, given or _beside(path))
         if len(fitting) != 1:
             problems.append(f"{file_name(path)}: {_why(path, fitting, labels)}")
         scenes[name] = Scene(name, path, fitting[0] if fitting else path)
@@ -66,7 +70,7 @@ def _is_label(path: Path) -> bool:
 
 
 def _beside(scene: Path) -> list[Path]:
-    labels = [path for path in sorted(scene.parent.iterdir()) if path.suffix.lower() in SUFFIXES]
+    labels = [path for path in sorted(scene.parent.iterdir()) if path.suffix.lower() in LABELS]
     return [path for path in labels if path.stem.endswith(LABEL)]
 
 
@@ -78,10 +82,7 @@ def _labels(scene: Path, labels: Iterable[Path]) -> list[Path]:
 def _why(scene: Path, fitting: Sequence[Path], labels: Sequence[Path]) -> str:
     if fitting:
         return f"several labels ({', '.join(map(file_name, fitting))}), accepted is one"
-    where = ", ".join(map(str, labels)) or "beside it"
-    also = f" or {scene.stem}.*" if labels else "; --labels names another folder"
-    return (
-        f"no label {scene.stem}{LABEL}.*{also} {'in ' if labels else ''}{where}"
-        if labels
-        else (f"no label {scene.stem}{LABEL}.* beside it{also}")
-    )
+    name = f"{scene.stem}{LABEL}.*"
+    if not labels:
+        return f"no label {name} beside it; --labels names another place"
+    return f"no label {name} or {scene.stem}.* in {', '.join(map(str, labels))}"
