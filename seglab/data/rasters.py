@@ -24,8 +24,8 @@ TYPES = ("uint8", "uint16", "int16", "float32")
 CACHE_BYTES = 64 << 20
 """Memory that GDAL may keep decoded blocks in: by default it is a twentieth of the machine's.
 
-rasterio takes bytes, unlike GDAL itself, for which 64 would be megabytes: with 64 bytes, drawing polygons takes 40 times
-as long, and tiles are decoded anew for each window.
+rasterio takes bytes, unlike GDAL itself, for which 64 would be megabytes: with 64 bytes, drawing polygons takes 40
+times as long, and tiles are decoded anew for each window.
 """
 
 METRES_A_DEGREE = 111_320.0
