@@ -131,7 +131,7 @@ def test_a_disk_that_fills_up_meanwhile_says_the_same(root: Path, monkeypatch) -
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache, "_write", full)
+    monkeypatch.setattr(cache, "write", full)
     with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* MB are free"):
         make(root).setup()
     assert not list((root.parent / "cache").glob("making-*"))

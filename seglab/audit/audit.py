@@ -19,7 +19,7 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import other_kind
+from seglab.data.decoding import other_kind
 from seglab.data.resize import resized
 from seglab.pages.pictures import preview
 

@@ -41,6 +41,9 @@ class Network(nn.Module):
     float32_layout = torch.channels_last
     """Layout of float32 features in a CPU's memory, where it decides the speed. Else they are channels_last."""
 
+    reach: int | None = None
+    """How many pixels away an input pixel may change a logit, at most; None where that is the whole image."""
+
     scale: Tensor
     shift: Tensor
     low: Tensor

@@ -88,6 +88,8 @@ class UNet(Network):
         }
         net = nn.Sequential(OrderedDict(parts)).apply(he_initialise)
         super().__init__(net, divisor=2**depth, weights=weights)
+        # two 3x3 convolutions on each level down to 2**depth, and up again, where an upsampling adds half a pixel
+        self.reach = 2 * (2 ** (depth + 1) - 1) + 3 * (2**depth - 1)
 
     def bottleneck(self) -> nn.Module:
         return self.encoder.get_submodule("levels")[-1]  # type: ignore[index]

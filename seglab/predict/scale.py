@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from seglab.config.read import of_data, read
-from seglab.data.cache import resized
+from seglab.data.resize import resized
 from seglab.run.folder import Run
 
 OTHERWISE = "a map has the size of its image, and --scale 1 maps it without resizing"
