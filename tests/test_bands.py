@@ -18,6 +18,7 @@ from seglab.models.encoder_weights import FIRST
 from seglab.models.network import Network
 from seglab.models.unet import UNet
 from seglab.models.unet_mobilenetv2 import UNetMobileNetV2
+from seglab.predict.evaluate import Wish, evaluate
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run, runs_of
 from tests.conftest import SMALL_NET, run_train
@@ -120,6 +121,14 @@ def test_a_training_on_five_bands_and_polygons_maps_by_its_checkpoint(five: Path
         assert each.shape == (4, 32, 32) and np.allclose(each.sum(0), 1, atol=1e-5)
         assert (predict(net, image.values) == run.records.map(name)).all()
         assert image.hidden is not None and image.hidden[:2, :3].all()
+
+
+def test_it_is_evaluated_as_it_was_validated_whole_and_by_tiles(five: Path, tmp_path: Path, monkeypatch) -> None:
+    (run,) = runs_of(five / "out" / "default")
+    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "cache"))
+    for tile in (None, 32):
+        found = evaluate(run, Wish(root=five / "uint16", out=tmp_path / "out", tile=tile))
+        assert found.content["scores"] == run.results()["val"] and found.notes == []
 
 
 def test_low_and_high_are_percentiles_of_what_trains_without_void(five: Path) -> None:

@@ -15,6 +15,7 @@ from seglab.data import SegmentationData
 from seglab.data.loaders import EpochOrder
 from seglab.data.windows import DrawnWindows, WindowGrid, window_named
 from seglab.labels import VOID
+from seglab.predict.evaluate import Wish, evaluate
 from seglab.report.page import write_report
 from seglab.run.folder import runs_of
 
@@ -160,6 +161,11 @@ def test_a_training_from_scenes_keeps_maps_scores_and_pictures_of_its_windows(sc
     assert [p.stem for p in run.pictures.iterdir()] == [kept.names[0]]
     page = write_report(tmp_path / "default", data=scenes).read_text()
     assert "not at hand" not in page and kept.names[0] in page
+    by_windows = evaluate(run, Wish(out=tmp_path / "out")).content
+    assert by_windows["scores"] == run.results()["val"] and by_windows["images"] == 21
+    by_tiles = evaluate(run, Wish(out=tmp_path / "out", tile=48)).content
+    assert by_tiles["images"] == 2, "whole scenes, as they are mapped"
+    assert by_tiles["pixels"] == by_windows["pixels"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor
 
 from seglab.data import SegmentationData
+from seglab.data.cache import PixelCache
+from seglab.data.pixels import Pixels
+from seglab.data.rasters import Decoded
 from seglab.maps.boundary import DISTANCES, boundary_counts, boundary_f, boundary_f_per_class
 from seglab.maps.evidence import scored_batches
-from seglab.maps.scoring import Scoring
+from seglab.maps.scoring import Scoring, confusion_each
 from seglab.models.network import Network
+from seglab.predict.tiling import Tiling, tiled
 
 Counted = tuple[str, np.ndarray, np.ndarray, Tensor]
 """Name, label and map `uint8 [H,W]`, and counts `int64 [K,K]` of one image."""
@@ -79,6 +84,18 @@ def whole_images(
     """The images of a split as validation computes them."""
     for batch, scored in scored_batches(net.to(device), data, precision, device, indices):
         yield from _images(batch, scored.map, scored.counts)
+
+
+def tiled_images(
+    net: Network, images: PixelCache, indices: Sequence[int], tiling: Tiling, num_classes: int
+) -> Iterator[Counted]:
+    """The images at these positions by tiles, as large images are mapped; `net` as `load_network` gives it."""
+    for i in indices:
+        values, mask = images[i]
+        raster = Decoded(Path(images.names[i]), Pixels(values, None, 1))
+        prediction = np.concatenate([strip.classes for strip in tiled([net], raster, tiling)])
+        found, label = (torch.from_numpy(array.astype(np.int64))[None] for array in (prediction, mask))
+        yield images.names[i], mask, prediction, confusion_each(found, label, num_classes)[0]
 
 
 def _images(batch: Mapping[str, Any], maps: Tensor, counts: Tensor) -> Iterator[Counted]:

@@ -24,6 +24,7 @@ def data_of(run: Run, config: Config, root: Path | None = None) -> SegmentationD
     """
     reader = build_reader(config)
     settings = of_data(config).model_dump() | {"classes": config.classes, "reader": reader, "augment": [], "seed": 0}
+    settings["bands"] = config.bands
     if root is None:
         content, copy = decoded_copy(run, config)
         return DecodedData(copy, content, own_cache(), **settings)
@@ -36,19 +37,19 @@ def data_of(run: Run, config: Config, root: Path | None = None) -> SegmentationD
     return data
 
 
-def positions(data: SegmentationData, split: str) -> list[int]:
-    """Positions in the cache of the images of a split, none where the config keeps no test split.
-
-    Raises ValueError, one line.
+def positions(data: SegmentationData, split: str, whole: bool = False) -> list[int]:
+    """Positions of the images of a split, none where the config keeps no test split: in the cache, as validation has
+    them, or of `whole` images where validation has windows. Raises ValueError, one line.
     """
+    cache = cache_of(data)
     if split == ALL:
-        return list(range(len(cache_of(data))))
+        return list(range(len(cache.whole if whole else cache)))
     if isinstance(data, DecodedData) and not data.tells_scenes:
         raise ValueError(
             f"{own_cache()}: the copy of the data is of an earlier version; --data ROOT shows their scenes"
         )
     try:
-        return data.sides[1 + SPLITS.index(split)]
+        return (data.pair_sides if whole else data.sides)[1 + SPLITS.index(split)]
     except DataError as e:
         raise ValueError(_one_line(data.root, e.problems)) from e
 

@@ -1,6 +1,6 @@
 """A run and a split -> its scores, computed as validation computes them, and kept in files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,22 +13,24 @@ from seglab.config.read import of_data, read
 from seglab.data.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
-from seglab.machine.precision import resolved_precision
-from seglab.predict.counting import Counted, Counts, whole_images
+from seglab.predict.counting import Counted, Counts, tiled_images, whole_images
 from seglab.predict.dataset import cache_of, data_of, positions
 from seglab.predict.evaluation_notes import ONCE, notes
-from seglab.predict.memory import bytes_per_pixel, free_memory
-from seglab.predict.predict import LARGE, trained_network
+from seglab.predict.memory import bytes_per_pixel, free_memory, tiling_for
+from seglab.predict.trained import checkpoint_of, device_of, precision_on, ready, trained_network
 from seglab.run import checkpoints
 from seglab.run.evaluations import Evaluations, scored_as
 from seglab.run.folder import Run
 
 TEST = "test"
 
+LARGE = 1_000_000
+"""Pixels from which on the memory for a batch is compared with what is free."""
+
 
 @dataclass(frozen=True)
 class Wish:
-    """A checkpoint of a run, a split of the data in `root`, by default those that it was trained on, and a device.
+    """A checkpoint of a run, a split of the data in `root`, and a device; by default the data and device of training.
 
     `tile`: scored by tiles of so many pixels a side. `out`: the folder of the files; in the run folder by default.
     `again`: also where the same test split was scored before.
@@ -40,7 +42,7 @@ class Wish:
     tile: int | None = None
     out: Path | None = None
     again: bool = False
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,26 @@ class Evaluator:
         self.run = run
         self.wish = wish
         self.config = check_model(read(run))
-        self.device = torch.device(wish.device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("--device cuda: torch sees no GPU here; accepted is cpu")
-        self.net = trained_network(run, self.config, wish.checkpoint)
-        self.precision = resolved_precision(self.config.precision, "cpu")
         self.known = run.environment() if run.environment_file.exists() else {}
+        on_cpu = wish.device == "auto" and str(self.known.get("device", "")).startswith("cpu")
+        self.device = torch.device("cpu" if on_cpu else device_of(wish.device))
+        self.net = trained_network(run, self.config, wish.checkpoint)
+        self.precision = precision_on(self.config, str(self.device))
         if wish.split == TEST and not run.done:
             raise ValueError(f"{run.folder} is not finished: a test split is scored when all is chosen")
         of_run = of_data(self.config)
         if of_run.height_width:
             self._check_memory({of_run.height_width}, of_run.batch_size)  # before images of this size are made
         self.data = data_of(run, self.config, wish.root)
-        sizes = cache_of(self.data).sizes
-        self.indices = positions(self.data, wish.split)
+        cache = cache_of(self.data)
+        self.cache = cache.whole if wish.tile else cache
+        self.indices = positions(self.data, wish.split, whole=bool(wish.tile))
         if not self.indices:
             raise ValueError(
                 f"{run.folder}: its config keeps no test split (data.test_scenes, data.test_fraction); "
                 "accepted are --split val and all"
             )
-        self._check_memory({sizes[i] for i in self.indices}, of_run.batch_size)
+        self._check_memory({self.cache.sizes[i] for i in self.indices}, of_run.batch_size)
 
     def _check_memory(self, sizes: set[tuple[int, int]], batch_size: int) -> None:
         """Raises ValueError where the images of one batch need more memory than is free."""
@@ -124,8 +126,7 @@ class Evaluator:
     @property
     def weights(self) -> str:
         """Hash of the checkpoint."""
-        path = {"last": self.run.last_checkpoint, "best": self.run.best_checkpoint}[self.wish.checkpoint]
-        return checkpoints.digest(path, self.run)
+        return checkpoints.digest(checkpoint_of(self.run, self.wish.checkpoint), self.run)
 
     def before(self) -> list[tuple[Path, dict[str, Any]]]:
         """Files that hold scores of the same weights on the same split, in the run folder and where it would write."""
@@ -136,19 +137,26 @@ class Evaluator:
     def counts(self, progress: Progress) -> Counts:
         """The counts of each image, in the threads, precision and layout of the training."""
         out = Counts(list(self.config.classes))
-        scenes = self.data.scenes
+        scenes = self.data.scenes | {pair.name: pair.scene or "" for pair in self.data.pairs}
         with isolated(self.config.threads or torch.get_num_threads()):
-            images = whole_images(self.net, self.data, self.indices, self.precision, self.device)
-            for image in progress(images, len(self.indices)):
+            for image in progress(self._images(), len(self.indices)):
                 out.add(image, scenes[image[0]])
         if not out.pixels.sum():
             raise ValueError(f"{self.data.root}: no pixel of the {len(self.indices)} labels has a class")
         return out
 
+    def _images(self) -> Iterator[Counted]:
+        if not self.wish.tile:
+            return whole_images(self.net, self.data, self.indices, self.precision, self.device)
+        net = ready(self.net, self.config, str(self.device))
+        tiling = tiling_for([net], self.wish.tile)
+        return tiled_images(net, self.cache.whole, self.indices, tiling, len(self.config.classes))
+
     def written(self, counts: Counts, looks: int) -> Evaluated:
         """Writes the files of an evaluation."""
         wish = self.wish
-        device = computing_device("cpu" if self.device.type == "cpu" else "gpu", self.config.threads)
+        accelerator = "cpu" if self.device.type == "cpu" else "gpu"
+        device = computing_device(accelerator, self.config.threads, self.device.index or 0)
         scenes = len({scene for scene in counts.scenes if scene})
         content = {
             **{"split": wish.split, "checkpoint": wish.checkpoint, "identity": self.run.results().get("identity", "")},

@@ -45,7 +45,7 @@ class Evaluations:
         written = [path.with_name(f"{path.stem}_{name}.csv") for name in tables]
         for table, rows in zip(written, tables.values(), strict=True):
             write_whole(table, _csv(rows))
-        write_whole(path, json.dumps(without_nan(content), indent=2, allow_nan=False))
+        write_whole(path, json.dumps(content, indent=2, allow_nan=False))
         return [path, *written]
 
     def looks(self, split: str, weights: str, data: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -71,7 +71,7 @@ def scored_as(numbers: Mapping[str, float], classes: Sequence[str]) -> dict[str,
     """Scores by key as the file holds them: `scores` as results.json, and each boundary F with its classes."""
     means = [key for key in numbers if key.startswith(BOUNDARY_F) and "/" not in key]
     of_boundaries = {m: {"mean": numbers[m], "classes": {c: numbers[f"{m}/{c}"] for c in classes}} for m in means}
-    return {"scores": nested(numbers, classes), "boundary_f": of_boundaries}
+    return without_nan({"scores": nested(numbers, classes), "boundary_f": of_boundaries})
 
 
 def flat(content: Mapping[str, Any]) -> dict[str, float | None]:
