@@ -3,9 +3,11 @@
 import csv
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -134,6 +136,32 @@ def test_bands_and_all_that_a_geotiff_says_stay(seglab, tmp_path: Path) -> None:
             assert crop.transform * (0, 0) == pytest.approx(whole.transform * (int(row["left"]), int(row["top"])))
         with open_raster(file_of(tmp_path / "root", "label", row["name"]), [1]) as label:
             assert label.grid and (label.read(0, 0, 16, 16).values[..., 0] == IDS[part(row)]).all()
+
+
+@pytest.mark.parametrize("kind", ["mask", "1 bit", "float64", "16-bit png"])
+def test_masks_bits_and_types_stay(seglab, tmp_path: Path, kind: str) -> None:
+    LABELS["png"](tmp_path / "a_label")
+    scene = tmp_path / ("a.png" if kind == "16-bit png" else "a.tif")
+    if kind == "16-bit png":
+        cv2.imwrite(str(scene), PIXELS[..., :3].astype(np.uint16) * 251)
+    elif kind == "mask":
+        written(scene, PIXELS[..., :3].transpose(2, 0, 1))
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(scene, "r+") as file:
+            file.write_mask(IDS > 0)
+    elif kind == "1 bit":
+        written(scene, IDS[None] // 2, nbits=1)
+    else:
+        written(scene, RNG.normal(size=(2, *SIZE)), nodata=float("nan"))
+    assert seglab("crop", tmp_path, "--size", 16, "--out", tmp_path / "root").code == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        for row in rows(tmp_path / "root"):
+            path = file_of(tmp_path / "root", "data", row["name"])
+            with rasterio.open(scene) as whole, rasterio.open(path) as crop:
+                assert (crop.read() == whole.read()[:, *part(row)]).all() and crop.dtypes == whole.dtypes
+                assert (crop.dataset_mask() == whole.dataset_mask()[part(row)]).all()
+                bits = [file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") for file in (whole, crop)]
+                assert bits[0] == bits[1] == ("1" if kind == "1 bit" else None)
 
 
 def test_it_cuts_as_the_original_did(seglab, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,3 +349,20 @@ def test_a_root_of_crops_trains(seglab, tmp_path: Path) -> None:
     data.setup()
     assert [len(side) for side in data.indices] == [12, 12]
     assert {data.pairs[i].scene for i in data.indices[1]} == {"b"}
+
+
+def test_scenes_whose_grounds_overlap_share_a_scene(seglab, tmp_path: Path) -> None:
+    for name in "abc":
+        saved(tmp_path / "in" / f"{name}.png", PIXELS[..., :3])
+        saved(tmp_path / "in" / f"{name}_label.png", IDS)
+    groups = tmp_path / "groups.csv"
+    groups.write_text("name,scene\na,north\nb,north\n")
+    again = ("crop", tmp_path / "in", "--size", 32, "--out", tmp_path / "root", "--groups", groups)
+    assert "no scene for c" in seglab(*again).err
+    groups.write_text("name,scene\na,north\nb,north\nc,c\n")
+    assert seglab(*again).out == f"3 crops of 2 scenes in {tmp_path / 'root'}\n"
+    assert [(row["name"], row["scene"]) for row in rows(tmp_path / "root")] == [
+        ("a_0_0", "north"),
+        ("b_0_0", "north"),
+        ("c_0_0", "c"),
+    ]

@@ -152,7 +152,7 @@ def test_validation_sees_every_pixel_of_its_scenes_once(scenes: Path) -> None:
 def test_a_training_from_scenes_keeps_maps_scores_and_pictures_of_its_windows(scenes: Path, train, tmp_path) -> None:
     settings = (f"data.root={scenes}", "data.crop=16", "data.windows=8", "data.balance=classes", "epochs=1")
     message, said = train(*settings, "data.val_scenes=[b,c]", "score_train=true")
-    assert message == "" and "8 images train, 21 validate" in said
+    assert message == "" and "8 windows train, 21 validate" in said
     (run,) = runs_of(tmp_path / "default")
     kept = run.records.validation()
     assert kept and len(kept.names) == 21 and set(kept.scenes) == {"b", "c"}

@@ -32,7 +32,7 @@ def crop(a: argparse.Namespace) -> None:
     from seglab.data.problems import some
     from seglab.data.slices_polygons import Drawing
 
-    scenes = find_scenes(a.scenes, a.labels)
+    scenes = find_scenes(a.scenes, a.labels, a.groups)
     drawing = Drawing(tuple(a.classes), a.class_column, a.layer, a.outside, a.all_touched)
     cut = Cut(a.size, a.stride, a.edge, a.drop_empty, tuple(a.void), drawing)
     with tqdm(desc="crops", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -43,7 +43,7 @@ def crop(a: argparse.Namespace) -> None:
 
         done = crop_scenes(scenes, a.out, cut, tick)
     cut_of = {row.scene for row in done.rows}
-    if without := [scene.name for scene in scenes if scene.name not in cut_of]:
+    if without := [scene.name for scene in scenes if scene.group not in cut_of]:
         tell(f"no crop of {some(without)}", file=sys.stderr)
     dropped = f", {done.dropped} left out as empty" * bool(done.dropped)
     many = f"{_plural(len(done.rows), 'crop')} of {_plural(len(cut_of), 'scene')}{dropped}"
@@ -106,6 +106,10 @@ COMMANDS = {
                 "default: <scene>_label.* beside each scene",
             },
             "--out": {"type": Path, "required": True, "help": "new folder for data/, label/ and scenes.csv"},
+            "--groups": {
+                **{"type": Path, "metavar": "CSV"},
+                "help": "table name,scene: scenes whose grounds overlap share a scene, so that no split parts them",
+            },
             "--size": {"type": whole, "default": 1024, "metavar": "PIXELS", "help": "side of a crop; default 1024"},
             "--stride": {"type": whole, "metavar": "PIXELS", "help": "from one crop to the next; default: the size"},
             "--edge": {

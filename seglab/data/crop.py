@@ -157,7 +157,7 @@ def _check_same(scene: Scene, image: Slices, label: Slices) -> None:
 
 def _begin(scenes: Sequence[Scene], out: Path, cut: Cut) -> bool:
     """Makes the root, or finds it as the same command left it; true if nothing is left to do. Raises ValueError."""
-    files = {scene.name: {"image": facts(scene.image), "label": facts(scene.label)} for scene in scenes}
+    files = {s.name: {"group": s.group, "image": facts(s.image), "label": facts(s.label)} for s in scenes}
     begin(out, {"settings": asdict(cut), "scenes": files}, FOLDERS)
     return (out / "scenes.csv").exists() and all(_written(out, row.name) for row in _read(out / "scenes.csv"))
 
@@ -180,7 +180,7 @@ def _cut(scene: Scene, out: Path, cut: Cut, pool: ThreadPoolExecutor) -> Iterato
             for columns in _together(lefts, cut.size, height * image.bytes_a_pixel):
                 places = [(lefts[c], height, min(cut.size, image.width - lefts[c])) for c in columns]
                 names = [f"{scene.name}_{r}_{c}" for c in columns]
-                rows = [Row(name, scene.name, top, *place) for name, place in zip(names, places, strict=True)]
+                rows = [Row(name, scene.group, top, *place) for name, place in zip(names, places, strict=True)]
                 yield from _block(rows, image, label, out, cut, pool)
 
 

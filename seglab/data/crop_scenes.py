@@ -1,12 +1,13 @@
 """Scenes to cut and the label of each: files found by their names."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seglab.data.listing import SUFFIXES, composed, natural
 from seglab.data.polygons import BEGINNINGS, is_polygons
 from seglab.data.problems import DataError, file_name
+from seglab.data.scenes import read_scenes
 
 SCENES = (*SUFFIXES, ".jp2")
 LABELS = (*SUFFIXES, *BEGINNINGS)
@@ -21,12 +22,14 @@ class Scene:
     name: str
     image: Path
     label: Path
+    group: str
+    """what scenes.csv calls it: scenes whose grounds overlap may share one, so that no split parts them"""
 
 
-def find_scenes(images: Sequence[Path], labels: Sequence[Path]) -> list[Scene]:
+def find_scenes(images: Sequence[Path], labels: Sequence[Path], groups: Path | None = None) -> list[Scene]:
     """The scenes of files and folders, in natural order; without `labels`, each has its `<name>_label.*` beside it.
 
-    A single file of polygons is the label of all.
+    A single file of polygons is the label of all. `groups`: a table name,scene of their groups.
     Raises DataError with every scene that has no label, or more than one, and every name that two scenes have.
     """
     found = [path for path in _files(images, SCENES) if not _is_label(path)]
@@ -42,9 +45,14 @@ def find_scenes(images: Sequence[Path], labels: Sequence[Path]) -> list[Scene]:
         fitting = for_all or _labels(path, given or _beside(path))
         if len(fitting) != 1:
             problems.append(f"{file_name(path)}: {_why(path, fitting, labels)}")
-        scenes[name] = Scene(name, path, fitting[0] if fitting else path)
+        scenes[name] = Scene(name, path, fitting[0] if fitting else path, name)
     if not found:
         problems.append(f"no scene in it ({', '.join(SCENES)})")
+    if groups is not None:
+        if not groups.is_file():
+            raise FileNotFoundError(f"--groups {groups}: no such file")
+        of = read_scenes(groups, list(scenes), problems)
+        scenes = {name: replace(scene, group=of.get(name, name)) for name, scene in scenes.items()}
     if problems:
         raise DataError(", ".join(map(str, images)), problems)
     return list(scenes.values())

@@ -11,7 +11,7 @@ from seglab.data.pixels import named
 from seglab.data.problems import file_name
 from seglab.data.rasters import grid_of
 from seglab.data.slices import Voids, as_png, void_pixels
-from seglab.data.stored import Stored
+from seglab.data.stored import PALETTE, Stored
 from seglab.machine.extras import optional
 
 
@@ -26,6 +26,8 @@ class Gdal:
     """A raster that GDAL reads by window, all bands in their own type."""
 
     def __init__(self, source: Any, facts: Stored | None):
+        if source.subdatasets:
+            raise ValueError(f"{len(source.subdatasets)} pages: accepted is one picture a file")
         if source.gcps[0]:
             raise ValueError("placed by ground control points: accepted is a transform, as gdalwarp gives it")
         if len(kinds := set(source.dtypes)) != 1:
@@ -44,7 +46,8 @@ class Gdal:
         self._creation = self._options(bool(facts and facts.white_is_zero))
         self._names = {name: getattr(source, name) for name in ("descriptions", "scales", "offsets", "units")}
         self._area = source.tags().get("AREA_OR_POINT")
-        self._table = source.colormap(1) if self._colors[0].name == "palette" else None
+        # a table beside the file, in .aux.xml, is not what training reads
+        self._table = source.colormap(1) if facts and facts.colors == PALETTE else None
 
     def read(self, top: int, left: int, height: int, width: int) -> Block:
         with named(self.path):

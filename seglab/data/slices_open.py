@@ -24,8 +24,10 @@ def open_slices(path: Path, label: bool = False) -> Iterator[Slices]:
     """A picture to take parts of. Raises ValueError that names the file, and MissingExtra."""
     with named(path):
         facts = None if path.suffix.lower() in (".jp2", ".j2k") else stored(path)
-        if facts:
-            _check(facts, label)
+        if facts and facts.lossy and label:
+            raise ValueError(
+                f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
+            )
     if facts is None or _by_gdal(path, facts):
         with opened(path) as source:
             with named(path):
@@ -39,15 +41,6 @@ def open_slices(path: Path, label: bool = False) -> Iterator[Slices]:
             picture.load()
             whole = Whole(upright(picture, facts), facts, label)
     yield whole
-
-
-def _check(facts: Stored, label: bool) -> None:
-    if facts.pages > 1:
-        raise ValueError(f"{facts.pages} pages: accepted is one picture a file")
-    if label and facts.lossy:
-        raise ValueError(
-            f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
-        )
 
 
 def _by_gdal(path: Path, facts: Stored) -> bool:
@@ -68,6 +61,8 @@ def _by_gdal(path: Path, facts: Stored) -> bool:
 def _check_whole(path: Path, facts: Stored) -> None:
     """Raises where Pillow would lose what a part must keep."""
     with named(path):
+        if facts.pages > 1:
+            raise ValueError(f"{facts.pages} pages: accepted is one picture a file")
         if facts.bits > 8 or facts.kind != "unsigned":
             if facts.orientation != 1:
                 raise ValueError(f"orientation {facts.orientation} at {facts.bits} bits: accepted is orientation 1")

@@ -157,8 +157,8 @@ def _fit(
     where = source.name if source.parent == cell.study else source
     came = f", resumes from epoch {found.epochs} of {where}" if found else ""
     kept = f", {len(test)} are kept for the test" if test else ""
-    numbers = (len(data.samples), len(data.indices[1]))
-    log.info("%s: %d images train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
+    numbers = (len(data.samples), "windows" if data.windows else "images", len(data.indices[1]))
+    log.info("%s: %d %s train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
     clock = PhaseClock() if cell.config.profile and board else None
     with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer:
