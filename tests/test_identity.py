@@ -39,6 +39,7 @@ MOVES_NO_WEIGHT = {
     "models/inference.py": "of a copy that is scored",
     "profile/phases.py": "watches a clock",
     "run/checkpoints.py": "saves and reads what is hashed otherwise: a damaged file is never used",
+    "run/evaluations.py": "keeps records",
     "run/folder.py": "keeps records",
     "run/metrics.py": "keeps records",
     "run/reading.py": "keeps records",

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from seglab.cli.command import FAULTY, TRUST, Command, tell
-from seglab.labels import rgb
 
 
 def audit(a: argparse.Namespace) -> int:
@@ -70,6 +69,8 @@ def share(text: str) -> float:
 
 def void(text: str) -> int | str:
     """A value of labels, or a colour, of a command line."""
+    from seglab.labels import rgb
+
     return "#{:02x}{:02x}{:02x}".format(*rgb(text)) if text.startswith("#") else int(text)
 
 
@@ -96,7 +97,7 @@ COMMANDS = {
     ),
     "crop": Command(
         crop,
-        "cuts large scenes and their labels into the crops that a training reads, without changing a value",
+        "cuts large scenes and their labels into crops",
         "seglab crop scenes --labels labels --size 1024 --out root",
         {
             "scenes": {"type": Path, "nargs": "+", "metavar": "SCENE", "help": "image files, or folders of them"},
@@ -139,7 +140,7 @@ COMMANDS = {
     ),
     "example": Command(
         example,
-        "draws georeferenced scenes with polygons as labels, to try the commands with",
+        "draws georeferenced scenes with polygons, to try it all",
         "seglab example example",
         {"out": {"type": Path, "help": "a new folder: scenes/, labels/, and new.tif without a label"}},
     ),
