@@ -36,7 +36,7 @@ def plain(net: Net) -> Net:
     for module in out.modules():
         module.__class__ = PLAIN.get(type(module), type(module))
         if getattr(module, "inplace", False):  # tracing pays several times for what is changed in place
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
     out._padded = MethodType(_padded, out)  # type: ignore[method-assign]
     return out.lay_out(torch.contiguous_format)
 

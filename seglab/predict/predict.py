@@ -29,17 +29,25 @@ from seglab.run.folder import Run
 def load_network(run: Run, checkpoint: str = "last") -> Network:
     """The trained network of a run, ready for maps. Raises ValueError for a checkpoint that can't be read.
 
-    It computes in the precision in which the run was scored, on whatever device, and gives logits in float32. A run
-    folder is untrusted: its config may only name models of conf/model, and its checkpoint only hold their weights.
+    It computes in the precision in which the run was scored, on whatever device, and gives logits in float32.
     """
     config = check_model(read(run))
+    net = trained_network(run, config, checkpoint)
+    return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
+
+
+def trained_network(run: Run, config: Config, checkpoint: str = "last") -> Network:
+    """The network as the training left it, of a config that `check_model` gave. Raises ValueError.
+
+    A run folder is untrusted: its config may only name models of conf/model, its checkpoint only hold weights.
+    """
     path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
     weights = checkpoints.weights(path, run)
     if _sizes(_expected(config)) != _sizes(weights):
         raise ValueError(f"{path}: not a readable checkpoint of this run (its weights are those of another model)")
     net = build_model(config)
     net.load_state_dict(weights)
-    return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
+    return net
 
 
 def _expected(config: Config) -> dict[str, Tensor]:

@@ -1,0 +1,91 @@
+"""Images on which what leaves seglab is compared with the run: its own where they are at hand, else drawn ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seglab.config.foreign import build_reader
+from seglab.config.read import of_data, own_cache
+from seglab.config.schema import Config
+from seglab.data import DataError, SegmentationData
+from seglab.data.cache import PixelCache, cached
+from seglab.models.network import Network
+from seglab.run.folder import Run
+
+SIDE = 256
+"""Side of a drawn image."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A run's images on both sides of its split, as positions in `cache`; drawn ones stand for a cache that is None."""
+
+    cache: PixelCache | None
+    training: Sequence[int]
+    validation: Sequence[int]
+    words: str
+    """which images these are"""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of their pixels."""
+        return np.dtype(np.uint8)
+
+    def images(self, count: int, net: Network) -> list[np.ndarray]:
+        """At most `count` validation images `[H,W,C]`, else so many drawn ones that a network takes."""
+        if self.cache is not None and self.validation:
+            return [self.cache[i][0] for i in spread(self.validation, count)]
+        low, high = np.zeros(3), np.full(3, 255.0)
+        return drawn(low, high, count)
+
+
+def samples_of(run: Run, config: Config, root: Path | None) -> Samples:
+    """The run's images in `root`, else in the user's own cache. Raises ValueError where `root` does not hold them."""
+    if root is not None:
+        return Samples(*_read(root, config), f"validation images of {root}")
+    try:
+        return Samples(*_decoded(run, config), "validation images of the run")
+    except ValueError as e:
+        return Samples(None, [], [], f"drawn images ({e})")
+
+
+def _read(root: Path, config: Config) -> tuple[PixelCache, Sequence[int], Sequence[int]]:
+    settings = of_data(config).model_dump() | {"classes": config.classes, "reader": build_reader(config), "seed": 0}
+    data = SegmentationData(root, augment=[], cache_dir=str(own_cache()), **settings)
+    try:
+        data.setup()
+    except DataError as e:
+        raise ValueError(str(e).splitlines()[0]) from e
+    return data.cache, *data.indices
+
+
+def _decoded(run: Run, config: Config) -> tuple[PixelCache, Sequence[int], Sequence[int]]:
+    content = run.environment().get("data") if run.environment_file.exists() else None
+    size = of_data(config).height_width
+    cache = cached(own_cache(), content, build_reader(config), config.classes, size) if content else None
+    if cache is None:
+        raise ValueError(f"{own_cache()} holds no copy of the run's; --data ROOT shows them")
+    known = run.records.validation()
+    kept = set(known.names) if known else set()
+    training, validation = ([i for i, n in enumerate(cache.names) if (n in kept) == wanted] for wanted in (False, True))
+    return cache, training, validation
+
+
+def spread(positions: Sequence[int], count: int) -> list[int]:
+    """At most `count` of them, evenly over all."""
+    if len(positions) <= count:
+        return list(positions)
+    return [positions[i] for i in np.linspace(0, len(positions) - 1, count).round().astype(int)]
+
+
+def drawn(low: np.ndarray, high: np.ndarray, count: int = 3) -> list[np.ndarray]:
+    """Images `float32 [SIDE,SIDE,C]` of blocks with noise, each band from its `low` to its `high` `[C]`."""
+    out = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        blocks = np.kron(rng.random((SIDE // 32, SIDE // 32, len(low))), np.ones((32, 32, 1)))
+        share = np.clip(blocks + rng.normal(0, 0.1, blocks.shape), 0, 1)
+        out.append((low + share * (high - low)).astype(np.float32))
+    return out
