@@ -44,7 +44,7 @@ def test_models(name: str) -> None:
 @pytest.mark.parametrize("name", choices("data"))
 def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path))
-    data = build_data(composed(f"data={name}", *(["data.root=x"] if name == "folder" else [])))
+    data = build_data(composed(f"data={name}", *(["data.root=x"] if name in ("folder", "raster") else [])))
     assert isinstance(data, SegmentationData)
     assert list(data.classes) == ["background", "building", "vegetation", "water"]
 

@@ -19,7 +19,9 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import resized
+from seglab.data.cache import other_kind
+from seglab.data.resize import resized
+from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,8 @@ def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) ->
     """Problems that training has with sizes, labels and transforms of files that can be read."""
     train = [i for i, record in enumerate(records) if record.side == TRAIN]
     out = data.size_problems({size for i in train if (size := records[i].size)})
+    kinds = [(record.pair.image, record.kind) for record in records if record.kind]
+    out += [why for path, kind in kinds if (why := other_kind(path, kind, kinds[0][1]))]
     if any(record.faults for record in records) or not train:
         return out
     counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}
@@ -100,5 +104,10 @@ def _overlaps(source: Source, records: Sequence[Record], duplicates: Sequence[Du
         if records[d.a].size == records[d.b].size:
             proposed[d.a, d.b] = Candidate(d.a, d.b, (0, 0), 0)
     scale = next((record.features.scale for record in records if record.features), 1.0)
-    image = lru_cache(8)(lambda i: source.load(i).image)
+
+    @lru_cache(8)
+    def image(i: int) -> np.ndarray | None:
+        found = source.load(i).image
+        return None if found is None else preview(found)
+
     return overlaps([proposed[key] for key in sorted(proposed)], image, scale)

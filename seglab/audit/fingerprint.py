@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from seglab.pages.pictures import preview
+
 FAR = 10
 """Bits of 64 in which hashes of near-duplicates may differ; two other pictures differ in 32 on average."""
 ALIKE = 0.97
@@ -33,9 +35,9 @@ class Duplicate:
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint:
-    """The fingerprint of `uint8 [H,W,3]`; the hash holds the signs of its 64 slowest cosines but the constant one."""
+    """The fingerprint of `[H,W,C]`; the hash holds the signs of its 64 slowest cosines but the constant one."""
     digest = hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest()
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(preview(image), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     slow = cv2.dct(small)[:9, :9].ravel()[1:65]
     bits = np.packbits(slow > np.median(slow))

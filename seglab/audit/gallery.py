@@ -14,7 +14,7 @@ from seglab.audit.overlaps import shared
 from seglab.labels import VOID, color_image, rgb
 from seglab.maps.scoring import probabilities
 from seglab.pages.page import picture
-from seglab.pages.pictures import WRONG, error_image
+from seglab.pages.pictures import WRONG, error_image, preview
 
 IMAGES, PAIRS, ISSUES = 96, 24, 24
 """Pictures shown at most, to keep the page small."""
@@ -33,7 +33,7 @@ def gallery(audit: Audit, width: int = 300) -> list[dict[str, Any]]:
         if sample.mask is not None:
             label = picture(color_image(sample.mask, audit.classes), width, lossless=True)
         record = audit.records[i]
-        out.append({"record": record, "image": picture(sample.image, width, quality=70), "label": label})
+        out.append({"record": record, "image": picture(preview(sample.image), width, quality=70), "label": label})
     return out
 
 
@@ -51,7 +51,7 @@ def _pair(audit: Audit, k: int, width: int) -> dict[str, Any]:
     a = audit.source.load(o.a)
     b = audit.source.load(o.b)
     assert a.image is not None and b.image is not None
-    images = [picture(part, width, quality=70) for part in shared(a.image, b.image, o.dx, o.dy)]
+    images = [picture(part, width, quality=70) for part in shared(preview(a.image), preview(b.image), o.dx, o.dy)]
     labels: list[str] = []
     differ = None
     if a.mask is not None and b.mask is not None:
@@ -77,7 +77,7 @@ def contradicted(audit: Audit, width: int = 380) -> list[dict[str, Any]]:
         probability = probabilities(opinion.network, image)
         predicted = probability.argmax(0).astype(np.uint8)
         original = audit.source.load(issue.index).image
-        outlined = outline(image if original is None else original, sure_mistakes(mask, probability), width)
+        outlined = outline(preview(image if original is None else original), sure_mistakes(mask, probability), width)
         size = outlined.shape[1::-1]  # of the maps, too: the run may have seen them squeezed
         large = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST_EXACT) for m in (mask, predicted)]
         maps = [picture(color_image(m, audit.classes), lossless=True) for m in large]

@@ -15,7 +15,7 @@ from seglab.audit.survey import Source
 from seglab.config.read import of_data, read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.data.cache import resized
+from seglab.data.resize import resized
 from seglab.data.split import SplitError, split
 from seglab.maps.scoring import probabilities
 from seglab.predict.predict import load_network
@@ -51,6 +51,8 @@ def second_opinion(folder: Path, checkpoint: str, data: SegmentationData, source
     network = load_network(run, checkpoint)
     if classes != list(data.classes):
         raise ValueError(f"{folder}: its classes are {', '.join(classes)}, those of the data {', '.join(data.classes)}")
+    if config.bands != (None if data.reader.bands is None else list(data.reader.bands)):
+        raise ValueError(f"{folder}: its data.bands are {config.bands}, those of the data {data.reader.bands}")
     asking = SecondOpinion(folder, checkpoint, network, size, (), _seen(run, config, data))
     found = label_issues(_samples(asking, source), partial(probabilities, network))
     ranked = sorted(found, key=lambda issue: (np.nan_to_num(issue.score, nan=2.0), issue.index))

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from seglab.audit.features import Features, extract, working_scale
 from seglab.audit.fingerprint import Fingerprint, fingerprint
 from seglab.data.folder import FolderReader, Pair, check_sizes, covered
-from seglab.data.stored import pixel_count
 from seglab.labels import VOID, rgb
+from seglab.pages.pictures import preview
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ class Record:
     wrong: dict[str, int] = field(default_factory=dict)  # pixels of each value or colour that is no class
     faults: list[str] = field(default_factory=list)
     orientation: int = 1  # of the image's EXIF block; not 1 where it was turned
+    kind: tuple[np.dtype, int] | None = None  # of the image: type and bands
     fingerprint: Fingerprint | None = None
     features: Features | None = None
 
@@ -113,7 +114,7 @@ def forgiving_map(
 
 def survey(source: Source, sides: Sequence[str]) -> list[Record]:
     """A record of every pair, in order; only a few pictures are in memory at a time."""
-    scale = working_scale([pixel_count(pair.image) for pair in source.pairs])
+    scale = working_scale([source.reader.extent(pair)[0] for pair in source.pairs])
 
     def record(i: int) -> Record:
         sample = source.load(i)
@@ -124,9 +125,10 @@ def survey(source: Source, sides: Sequence[str]) -> list[Record]:
             out.counts = counts[: len(source.classes)]
             out.void = int(counts[VOID])
         if sample.image is not None:
+            out.kind = (sample.image.dtype, sample.image.shape[2])
             out.size = (sample.image.shape[1], sample.image.shape[0])
             out.fingerprint = fingerprint(sample.image)
-            out.features = extract(sample.image, scale)
+            out.features = extract(preview(sample.image), scale)
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from seglab.config.identity import here
-from seglab.config.parts import build_data, build_task, check_machine, check_parts
+from seglab.config.parts import build_data, check_machine, check_parts
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.machine.environment import computing_device
@@ -26,7 +26,7 @@ from seglab.machine.processes import first_gpu, gpu_of_its_own
 from seglab.machine.signals import Interrupted, asked_to_stop, stopping_softly
 from seglab.pages.markdown import markdown_table
 from seglab.run.folder import DONE, FAILED, INTERRUPTED
-from seglab.training.fit import trainer_of
+from seglab.training.fit import task_of, trainer_of
 from seglab.training.gauges import Gauges
 from seglab.training.row import EXPECTED
 
@@ -173,7 +173,7 @@ def _measured(config: Config, data: SegmentationData) -> tuple[dict[str, Speed],
 
 
 def _run(config: Config, feed: Feed, stage: str) -> None:
-    task = build_task(config)
+    task = task_of(config, feed.data)
     validation = {"limit_val_batches": 0} if stage == "train" else {}
     with trainer_of(config.but(epochs=1), [Gauges()], changes=validation) as trainer:
         if stage == "train":

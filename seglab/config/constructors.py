@@ -21,7 +21,7 @@ TRUST = "SEGLAB_TRUST"
 """Environment variable with further packages that the user trusts, joined by commas; `--trust` adds to it."""
 
 INJECTED = {
-    "model": {"num_classes"},
+    "model": {"num_classes", "in_channels"},
     "data": {"seed", "score_train"},
     "optimizer": {"params"},
     "trainer": {

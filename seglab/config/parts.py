@@ -1,5 +1,6 @@
 """From the config to objects: network, loss, data, task, trainer."""
 
+import inspect
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.profilers import Profiler
 
 from seglab.config.compose import config_of
+from seglab.config.constructors import target
 from seglab.config.schema import Config, ConfigError, plain
 from seglab.data import SegmentationData
 from seglab.machine.precision import on_cpu, resolved_precision
@@ -38,7 +40,9 @@ def build_model(cfg: "Configured") -> Network:
     config = config_of(cfg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = _made("model", config, num_classes=len(config.classes))
+        net = _made("model", config, **_of_data(config))
+    if config.bands is not None:
+        net.take_rasters(len(config.bands))
     full = resolved_precision(config.precision, config.accelerator) == "32"
     on_a_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
     return net.lay_out(net.float32_layout if full and on_a_cpu else torch.channels_last)
@@ -93,8 +97,23 @@ def check_parts(config: Config) -> None:
     """Raises the ConfigError that building network, loss or optimiser would raise, without building one for real."""
     _check_optimizer(config)
     with torch.device("meta"):
-        _made("model", config, num_classes=len(config.classes))
+        _made("model", config, **_of_data(config))
     build_loss(config)
+
+
+def _of_data(config: Config) -> dict[str, int]:
+    """The arguments of a model that its data decide. Raises ConfigError for bands that it can't take."""
+    found = {"num_classes": len(config.classes)}
+    if config.bands is None:
+        return found
+    made = target(config.model, "model")
+    if "in_channels" in inspect.signature(made).parameters:
+        return found | {"in_channels": len(config.bands)}
+    if len(config.bands) != 3:
+        raise ConfigError(
+            f"data.bands={config.bands}: {made.__name__} takes 3 bands, since its constructor has no in_channels"
+        )
+    return found
 
 
 def _check_optimizer(config: Config) -> None:

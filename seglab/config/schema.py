@@ -2,7 +2,7 @@
 
 import difflib
 import os.path
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, Self
 
@@ -157,6 +157,17 @@ class Config(BaseModel):
         if not isinstance(found, Mapping) or not all(isinstance(v, str) for kv in found.items() for v in kv):
             raise ConfigError(f"data.classes={found!r}: accepted are names and colours")
         return dict(found)
+
+    @property
+    def bands(self) -> list[int] | None:
+        """Bands of rasters that are images, counted from 1; None of data that are RGB of 8 bits. Raises ConfigError."""
+        found = self.data.get("bands")
+        if found is None:
+            return None
+        whole = isinstance(found, Sequence) and all(type(band) is int and band > 0 for band in found)
+        if not whole or not found:
+            raise ConfigError(f"data.bands={plain(found)!r}: accepted is a list of band numbers, counted from 1")
+        return list(found)
 
     @property
     def accelerator(self) -> str:

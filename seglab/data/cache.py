@@ -10,16 +10,16 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.problems import DataError, file_name
-from seglab.data.stored import pixel_count
+from seglab.data.resize import resized
 from seglab.labels import VOID
 
 VERSION = 2  # of the file layout below and of what is written into it
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class PixelCache:
-    """Images `uint8 [H,W,3]` and index maps `uint8 [H,W]` by position, read from `folder` without a copy."""
+    """Images `[H,W,C]` of one type and index maps `uint8 [H,W]` by position, read from `folder` without a copy."""
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text())
@@ -37,7 +37,10 @@ class PixelCache:
         self.originals: list[tuple[int, int]] = [
             (h, w) for h, w in index.get("originals", index["sizes"])
         ]  # before they were resized
-        self._starts = np.cumsum([0, *(4 * h * w for h, w in self.sizes)]).tolist()
+        self.dtype = np.dtype(index.get("dtype", "uint8"))
+        self.bands = int(index.get("bands", 3))
+        sample = self.bands * self.dtype.itemsize + 1
+        self._starts = np.cumsum([0, *(_aligned(sample * h * w, self.dtype) for h, w in self.sizes)]).tolist()
         self._path = folder / "pixels.bin"
         if self._path.stat().st_size != self._starts[-1]:
             raise OSError(f"{self._path}: {self._path.stat().st_size} bytes, expected {self._starts[-1]}")
@@ -49,8 +52,9 @@ class PixelCache:
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         h, w = self.sizes[i]
         start = self._starts[i]
-        middle = start + 3 * h * w
-        return self._bytes[start:middle].reshape(h, w, 3), self._bytes[middle : middle + h * w].reshape(h, w)
+        middle = start + self.bands * self.dtype.itemsize * h * w
+        image = self._bytes[start:middle].view(self.dtype).reshape(h, w, self.bands)
+        return image, self._bytes[middle : middle + h * w].reshape(h, w)
 
     def __getstate__(self) -> Path:
         return self._path.parent
@@ -59,13 +63,19 @@ class PixelCache:
         self.__init__(folder)  # type: ignore[misc]  # a worker maps the file anew instead of receiving its bytes
 
 
+def _aligned(size: int, dtype: np.dtype) -> int:
+    """Bytes of a sample, rounded up so that the next one's values lie where a processor reads them at once."""
+    return -(-size // dtype.itemsize) * dtype.itemsize
+
+
 class CacheFull(ValueError):
     """The disk of the cache has no room; one line says which, how much is needed, and how much is free."""
 
-    def __init__(self, cache_dir: Path, needed: int):
+    def __init__(self, cache_dir: Path, needed: int, a_pixel: int):
         free = shutil.disk_usage(cache_dir).free
+        need = f"{needed / 1e6:,.2f} MB ({a_pixel} bytes a pixel)"
         super().__init__(
-            f"{cache_dir}: decoded data need {needed / 1e6:,.2f} MB (4 bytes a pixel), {free / 1e6:,.2f} MB are free; "
+            f"{cache_dir}: decoded data need {need}, {free / 1e6:,.2f} MB are free; "
             "accepted is another data.cache_dir (or SEGLAB_CACHE), or a smaller data.size"
         )
 
@@ -77,15 +87,18 @@ def content_hash(pairs: Sequence[Pair]) -> str:
     """
     problems: list[str] = []
 
+    @cache  # one file may hold the labels of all
     def digest(path: Path) -> str:
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as e:
             problems.append(f"{file_name(path)}: not readable ({e.strerror})")
             return ""
 
     def row(pair: Pair) -> list[str | None]:
-        return [pair.name, pair.scene, digest(pair.image), digest(pair.label)]
+        files = [pair.image, pair.label, *pair.beside]
+        return [pair.name, pair.scene, *map(digest, files)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(row, pairs))
@@ -116,28 +129,30 @@ def open_cache(
             except (OSError, ValueError, KeyError) as e:
                 log.warning("the cache %s is damaged (%s): made again", folder, e)
                 shutil.rmtree(folder)
-        needed = 4 * _pixels(pairs, size)
+        needed, a_pixel = _needed(pairs, reader, size)
         if needed > shutil.disk_usage(cache_dir).free:
-            raise CacheFull(cache_dir, needed)
+            raise CacheFull(cache_dir, needed, a_pixel)
         making = Path(tempfile.mkdtemp(dir=cache_dir, prefix="making-"))
         try:
             _write(making, pairs, reader, classes, size)
             making.rename(folder)
         except OSError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise CacheFull(cache_dir, needed) from e
+                raise CacheFull(cache_dir, needed, a_pixel) from e
             raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return PixelCache(folder)
 
 
-def _pixels(pairs: Sequence[Pair], size: tuple[int, int] | None) -> int:
-    """Number of pixels of all images after resizing; the headers say it before anything is decoded."""
+def _needed(pairs: Sequence[Pair], reader: FolderReader, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Bytes of all samples after resizing, and of a pixel; the headers say it before anything is decoded."""
     if size:
-        return len(pairs) * size[0] * size[1]
+        a_pixel = reader.extent(pairs[0])[1]
+        return len(pairs) * size[0] * size[1] * a_pixel, a_pixel
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return sum(pool.map(pixel_count, [pair.image for pair in pairs]))
+        extents = list(pool.map(reader.extent, pairs))
+    return sum(count * a_pixel for count, a_pixel in extents), max(a_pixel for _, a_pixel in extents)
 
 
 def _write(
@@ -155,6 +170,7 @@ def _write(
             return str(e)
 
     problems: list[str] = []
+    kind: tuple[np.dtype, int] | None = None
     index: dict[str, list] = {"names": [], "sizes": [], "class_counts": [], "originals": []}
     with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
         loaded = _few_at_a_time(pool, load, pairs)
@@ -163,8 +179,13 @@ def _write(
                 problems.append(got)
                 continue
             original, image, mask = got
+            kind = kind or (image.dtype, image.shape[2])
+            if why := other_kind(pair.image, (image.dtype, image.shape[2]), kind):
+                problems.append(why)
+                continue
             for array in (image, mask):
                 f.write(np.ascontiguousarray(array).data)
+            f.write(bytes(_aligned(image.nbytes + mask.nbytes, image.dtype) - image.nbytes - mask.nbytes))
             counts = np.bincount(mask.ravel(), minlength=VOID + 1)
             index["names"].append(pair.name)
             index["sizes"].append(mask.shape)
@@ -174,7 +195,9 @@ def _write(
         os.fsync(f.fileno())
     if problems:
         raise DataError(pairs[0].image.parent.parent, problems)
-    (folder / "index.json").write_text(json.dumps(index))
+    assert kind is not None
+    facts = {"dtype": kind[0].name, "bands": kind[1]}
+    (folder / "index.json").write_text(json.dumps(index | facts))
     log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
 
 
@@ -189,14 +212,12 @@ def _few_at_a_time(pool: ThreadPoolExecutor, function, items: Sequence):
             futures.append(pool.submit(function, items[i + ahead]))
 
 
-def resized(image: np.ndarray, mask: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Image by area (anti-aliased), label by the nearest pixel centre, so that both keep their place."""
-    if size is None or mask.shape == size:
-        return image, mask
-    h, w = size
-    shrinks = h <= mask.shape[0] and w <= mask.shape[1]
-    image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return image, cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST_EXACT)
+def other_kind(path: Path, kind: tuple[np.dtype, int], first: tuple[np.dtype, int]) -> str | None:
+    """The problem of an image whose type and bands are not those of the images before it."""
+    if kind == first:
+        return None
+    ours, theirs = (f"{bands} bands of {dtype.name}" for dtype, bands in (kind, first))
+    return f"{file_name(path)}: {ours}, where the images before have {theirs}: accepted is one type for all"
 
 
 def cached(

@@ -1,19 +1,24 @@
 """The reader of a folder `root/data/*` + `root/label/*`: which pairs there are, and the pixels of one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from seglab.data.listing import SUFFIXES, images_by_name, natural
 from seglab.data.pixels import Pixels, pixels, read_image, read_label
 from seglab.data.problems import DataError, file_name
+from seglab.data.rasters import metres
 from seglab.data.scenes import read_scenes
+from seglab.data.stored import pixel_count
 from seglab.labels import VOID, LabelError, check_palette, index_map, index_map_from_colors
 
 __all__ = ["SUFFIXES", "DataError", "FolderReader", "Pair", "natural", "pixels"]
+
+GEOREFERENCED = (".tif", ".tiff")
+"""Suffixes of images that may say where on the earth they lie."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Pair:
     image: Path
     label: Path
     scene: str | None = None
+    beside: tuple[Path, ...] = ()
+    """further files that its pixels depend on"""
 
 
 class FolderReader:
@@ -32,6 +39,9 @@ class FolderReader:
     `palette` null: a label holds class ids, in one channel or in three equal ones. Else it holds colours, and `palette`
     maps each `#rrggbb` to a class name or to `void`.
     """
+
+    bands: ClassVar[Sequence[int] | None] = None
+    """Numbers of the bands, from 1, that its images have; None: they are RGB of 8 bits."""
 
     def __init__(self, palette: dict[str, str] | None = None, image_folder: str = "data", label_folder: str = "label"):
         self.palette = palette
@@ -53,14 +63,28 @@ class FolderReader:
         problems: list[str] = []
         images = images_by_name(root / self.image_folder, problems)
         labels = images_by_name(root / self.label_folder, problems)
+        paired = self._paired(images, labels, problems)
+        names = sorted(paired, key=natural)
+        scenes = read_scenes(root / "scenes.csv", names, problems)
+        return [Pair(n, *paired[n], scenes.get(n)) for n in names], sorted(problems, key=natural)
+
+    def _paired(
+        self, images: Mapping[str, Path | None], labels: Mapping[str, Path | None], problems: list[str]
+    ) -> dict[str, tuple[Path, Path]]:
+        """Image and label of each name that has both; a problem for each that has one."""
         for has, lacks, folder in ((images, labels, self.label_folder), (labels, images, self.image_folder)):
             alone = [path for name, path in has.items() if path and name not in lacks]
             problems += [f"{file_name(path)}: there is no {folder}/{path.stem}.*" for path in alone]
-        paired = {name: (image, labels.get(name)) for name, image in images.items()}
-        names = sorted((name for name, files in paired.items() if all(files)), key=natural)
-        scenes = read_scenes(root / "scenes.csv", names, problems)
-        pairs = [Pair(n, image, label, scenes.get(n)) for n in names for image, label in [paired[n]] if image and label]
-        return pairs, sorted(problems, key=natural)
+        both = {name: (image, labels.get(name)) for name, image in images.items()}
+        return {name: (image, label) for name, (image, label) in both.items() if image and label}
+
+    def extent(self, pair: Pair) -> tuple[int, int]:
+        """Number of pixels, and bytes of one decoded with its label, by the header; (0, 0) where it can't be read."""
+        return pixel_count(pair.image), 4
+
+    def metres(self, pair: Pair) -> float | None:
+        """Side of a pixel of the image in metres; None where it is unknown."""
+        return metres(pair.image) if pair.image.suffix.lower() in GEOREFERENCED else None
 
     def image(self, pair: Pair) -> Pixels:
         """The image of a pair. Raises ValueError that names the file and the reason."""
@@ -101,3 +125,9 @@ def check_sizes(pair: Pair, image: Pixels, mask: np.ndarray) -> None:
 def covered(mask: np.ndarray, image: Pixels) -> np.ndarray:
     """The mask `[H,W]` with VOID where the image is transparent."""
     return mask if image.hidden is None else np.where(image.hidden, np.uint8(VOID), mask)
+
+
+def median_metres(reader: FolderReader, pairs: Sequence[Pair]) -> float | None:
+    """Median of the metres a pixel of those images that tell it; None where none does."""
+    found = [side for side in map(reader.metres, pairs) if side is not None]
+    return float(np.median(found)) if found else None

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from seglab.data.problems import file_name, some
@@ -24,8 +24,13 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def images_by_name(folder: Path, problems: list[str]) -> dict[str, Path | None]:
-    """The image files of a folder by name without suffix; None where `problems` says why the file can't be used."""
+def images_by_name(
+    folder: Path, problems: list[str], suffixes: Collection[str] = SUFFIXES, beside: Collection[str] = ()
+) -> dict[str, Path | None]:
+    """The files of a folder with these suffixes by name; None where `problems` says why the file can't be used.
+
+    Others are passed over, with a warning unless they have a suffix of `beside`.
+    """
     try:
         paths = sorted(folder.iterdir())
     except OSError as e:
@@ -41,8 +46,8 @@ def images_by_name(folder: Path, problems: list[str]) -> dict[str, Path | None]:
         name = composed(path.stem)
         if path.is_dir():
             _folder(path, problems, others)
-        elif path.suffix.lower() not in SUFFIXES:
-            others.append(file_name(path))
+        elif path.suffix.lower() not in suffixes:
+            others += [file_name(path)] if path.suffix.lower() not in beside else []
         elif why := _unusable(path):
             problems.append(f"{file_name(path)}: {why}")
             found.setdefault(name, None)
@@ -51,10 +56,10 @@ def images_by_name(folder: Path, problems: list[str]) -> dict[str, Path | None]:
         else:
             found[name] = path
     if others:
-        kinds = ", ".join(SUFFIXES)
+        kinds = ", ".join(suffixes)
         log.warning("%s in %s are no images (%s) and passed over: %s", len(others), folder, kinds, some(others))
     if not found and len(problems) == before:
-        problems.append(f"{folder.name}/: no images in it ({', '.join(SUFFIXES)})")
+        problems.append(f"{folder.name}/: no images in it ({', '.join(suffixes)})")
     return found
 
 

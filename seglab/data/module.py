@@ -23,6 +23,7 @@ from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
 from seglab.data.split import SplitError, split
 from seglab.data.transforms import Augmentation
+from seglab.data.value_range import Scaling
 from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]
@@ -31,10 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class SegmentationData(pl.LightningDataModule):
-    """Batches `image float [B,3,H,W]` in 0..255, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name list[str]`.
+    """Batches `image float [B,C,H,W]` in the reader's units, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
-    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates.
+    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates. Values of `bands` are scaled
+    by `percentiles` of the training images, or by `value_range`.
     """
 
     def __init__(
@@ -55,10 +57,14 @@ class SegmentationData(pl.LightningDataModule):
         folds: int = 5,
         split_seed: int = 0,
         score_train: bool = False,
+        bands: list[int] | None = None,
+        percentiles: list[float] | None = None,
+        value_range: list[float] | list[list[float]] | None = None,
     ):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
+        self._scaling = Scaling(bands, reader.bands, percentiles, value_range)
         _check_numbers(batch_size, num_workers, val_fraction)
         self.root = Path(root).expanduser()
         self.classes = classes
@@ -96,6 +102,11 @@ class SegmentationData(pl.LightningDataModule):
     def cache(self) -> PixelCache:
         """All pixels. Raises DataError, before anything trains, with every pair that can't be used."""
         return open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+
+    @cached_property
+    def value_range(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Low and high `float32 [C]` that a network scales to 0 and 1; None of data that are RGB of 8 bits."""
+        return self._scaling.range_of(self.cache, self.indices[0])
 
     @property
     def original_size(self) -> tuple[int, int] | None:
@@ -191,7 +202,7 @@ class SegmentationData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Bytes become floats and one-hot only on the device."""
-        image = batch["image"].permute(0, 3, 1, 2).float()  # [B,3,H,W], channels last in memory
+        image = batch["image"].permute(0, 3, 1, 2).float()  # [B,C,H,W], channels last in memory
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
     def _plain_loader(self, indices: list[int]) -> DataLoader:

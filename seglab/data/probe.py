@@ -19,7 +19,7 @@ ONE, OTHER = 40, 200
 
 @dataclass(frozen=True)
 class Sample:
-    """Image `uint8 [H,W,3]` and two labels `uint8 [H,W]` that are each other's opposite."""
+    """Image `[H,W,C]` and two labels `uint8 [H,W]` that are each other's opposite."""
 
     image: np.ndarray
     label: np.ndarray
@@ -83,7 +83,7 @@ def _tried_alone(transform: A.BasicTransform, sample: Sample, resizing: list[str
     always.p = 1.0
     after = sample
     for out in _draws([always], sample, TRIES, name):
-        if why := _spoilt(out):
+        if why := _spoilt(out, sample.image):
             raise ValueError(f"augment {name}: {why}")
         after = Sample(out["image"], out["mask"], out["opposite"])
         if after.size != sample.size and name not in resizing:
@@ -105,14 +105,16 @@ def _draws(transforms: Sequence, sample: Sample, count: int, name: str) -> list[
         raise ValueError(f"augment {name}: fails on an image of {sample.size[1]}x{sample.size[0]}: {why}") from e
 
 
-def _spoilt(out: dict) -> str | None:
-    """The fault of a transformed sample; None if it has none."""
+def _spoilt(out: dict, before: np.ndarray) -> str | None:
+    """The fault of a transformed sample, whose image was `before`; None if it has none."""
     image, label, opposite = out["image"], out["mask"], out["opposite"]
     kinds = [part.dtype if isinstance(part, np.ndarray) else f"a {type(part).__name__}" for part in (image, label)]
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        return f"makes the image {kinds[0]}, accepted is uint8: models scale and normalise images themselves"
-    if image.ndim != 3 or image.shape[2] != 3:
-        return f"makes the image {list(image.shape)}, accepted is [H, W, 3]"
+    if not isinstance(image, np.ndarray) or image.dtype != before.dtype:
+        return f"makes the image {kinds[0]}, accepted is {before.dtype}: models scale and normalise images themselves"
+    if image.ndim != 3 or image.shape[2] != before.shape[2]:
+        return f"makes the image {list(image.shape)}, accepted is [H, W, {before.shape[2]}]"
+    if image.dtype.kind == "f" and (before > 1).mean() > 0.5 and not (image > 1).any():
+        return "cuts floats to 0..1: accepted are transforms that leave values as they are, such as flips"
     if not isinstance(label, np.ndarray) or label.dtype != np.uint8:
         return f"makes the label {kinds[1]}, accepted is uint8"
     if label.shape != image.shape[:2]:

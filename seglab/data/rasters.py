@@ -99,7 +99,7 @@ class Windowed:
             raise ValueError(f"band {wrong[0]}: the file has {count} band{'s' * (count > 1)}, counted from 1")
         self.height, self.width, self.bands = source.height, source.width, len(self._indexes)
         self.dtype = self._own_type()
-        self.grid = _grid(source)
+        self.grid = grid_of(source)
         flags = [source.mask_flag_enums[band - 1] for band in self._indexes]
         self._complete = all([flag.name for flag in band] == ["all_valid"] for band in flags)
 
@@ -163,6 +163,18 @@ def opened(path: Path) -> Iterator[Any]:
             yield source
 
 
+def metres(path: Path) -> float | None:
+    """Side of an image's pixel in metres; None where it is unknown, or rasterio is missing."""
+    if not installed("rasterio"):
+        return None
+    try:
+        with opened(path) as source:
+            grid = grid_of(source)
+            return grid.metres if grid else None
+    except ValueError:  # not readable by GDAL, as WebP data are
+        return None
+
+
 def _plain(path: Path) -> bool:
     """Whether GDAL reads the same values as Pillow: RGB or grey of 8 bits, not turned, with no colour made transparent.
 
@@ -180,7 +192,7 @@ def _is_plain(facts: Stored) -> bool:
     )
 
 
-def _grid(source: Any) -> Grid | None:
+def grid_of(source: Any) -> Grid | None:
     """The place on the earth; None where the file has none."""
     if source.transform.is_identity and source.crs is None:
         return None

@@ -30,7 +30,7 @@ class Augmentation:
             self._compose = A.Compose(steps)
 
     def faults(self, image: np.ndarray, batch_size: int) -> list[str]:
-        """One line for the first transform that would spoil such an image `uint8 [H,W,3]`, its label, or a batch."""
+        """One line for the first transform that would spoil such an image `[H,W,C]`, its label, or a batch."""
         return probe.faults(self._transforms, image, one_size=batch_size > 1 and not self._crop)
 
     def __call__(

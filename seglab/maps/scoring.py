@@ -40,7 +40,7 @@ class Scoring:
         self.net = None
 
     def logits(self, image: Tensor) -> Tensor:
-        """Logits `[B,K,H,W]` of images `float [B,3,H,W]`, in the precision around it."""
+        """Logits `[B,K,H,W]` of images `float [B,C,H,W]`, in the precision around it."""
         assert self.net is not None
         return self.net(image)
 
@@ -81,16 +81,16 @@ def evaluating(net: Network) -> Iterator[None]:
 
 
 def logits_of(net: Network, image: np.ndarray, device: torch.device | str = "cpu", precision: str = "32") -> Tensor:
-    """Logits `float [1,K,H,W]` of an image `uint8 [H,W,3]` of any size, in eval mode."""
+    """Logits `float [1,K,H,W]` of an image `[H,W,C]` of any size, in eval mode."""
     with evaluating(net), autocast(precision, device):
         return net(torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float())
 
 
 def predict(net: Network, image: np.ndarray, device: torch.device | str = "cpu", precision: str = "32") -> np.ndarray:
-    """The map `uint8 [H,W]` of an image `uint8 [H,W,3]` of any size, in eval mode."""
+    """The map `uint8 [H,W]` of an image `[H,W,C]` of any size, in eval mode."""
     return class_map(logits_of(net, image, device, precision))[0].byte().cpu().numpy()
 
 
 def probabilities(net: Network, image: np.ndarray) -> np.ndarray:
-    """`float32 [K,H,W]` of an image `uint8 [H,W,3]`, in eval mode: the softmax of the logits of its map."""
+    """`float32 [K,H,W]` of an image `[H,W,C]`, in eval mode: the softmax of the logits of its map."""
     return logits_of(net, image)[0].float().softmax(0).numpy()

@@ -44,6 +44,7 @@ class DeepLabV3Plus(Network):
         atrous_rates: list[int] | None = None,
         decoder_channels: int = 256,
         weights: str | None = None,
+        in_channels: int = 3,
     ):
         check_one_source(encoder_weights, weights)
         rates = [12, 24, 36] if atrous_rates is None else list(atrous_rates)
@@ -54,6 +55,7 @@ class DeepLabV3Plus(Network):
         net = smp.DeepLabV3Plus(
             ENCODER,
             encoder_weights=None,
+            in_channels=in_channels,
             classes=num_classes,
             decoder_atrous_rates=rates,
             decoder_channels=decoder_channels,

@@ -13,6 +13,9 @@ from seglab.models.weight_files import SUFFIXES, WeightsError, fitting, put, rea
 log = logging.getLogger(__name__)
 
 ENCODER = "mobilenet_v2"
+FIRST = "features.0.0.weight"
+"""Name of the first convolution's weights within the encoder, in torchvision's and in smp's."""
+
 ACCEPTED = (
     f"accepted is a state dict of MobileNetV2 ({', '.join(SUFFIXES)}) with torchvision's names (features.*, "
     "classifier.*), as in its mobilenet_v2-*.pth, or smp's (encoder.features.* and a decoder, or features.* alone)"
@@ -32,8 +35,10 @@ def load_encoder_weights(encoder: nn.Module, weights: str | None) -> None:
             f"or the path of a file that ends in {', '.join(SUFFIXES)}"
         )
     path = imagenet_file() if weights == "imagenet" else Path(weights)
+    expected = encoder.state_dict()
     try:
-        put(encoder_state(without_prefixes(read_state(path)), encoder.state_dict()), encoder)
+        state = for_bands(without_prefixes(read_state(path)), expected[FIRST].shape[1])
+        put(encoder_state(state, expected), encoder)
     except WeightsError as error:
         raise WeightsError(f"encoder weights {path}: {error}; {ACCEPTED}") from error.__cause__
     log.info("encoder weights from %s", path)
@@ -63,6 +68,21 @@ def _ask_hub(url: str) -> None:
         get_hf_file_metadata(url, timeout=10)
     except HfHubHTTPError:
         log.debug("the hub answered with an error: the download decides whether to retry", exc_info=True)
+
+
+def for_bands(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
+    """The state with a first convolution for so many bands, as smp adapts it from three channels, and says so.
+
+    Band i has the weights of channel i % 3, all times 3 / bands so that the sums keep their size; one band has the sum
+    of the three. Weights for another number than three are left as they are.
+    """
+    names = [name for name in state if name == FIRST or name.endswith(f".{FIRST}")]
+    if bands == 3 or len(names) != 1 or state[names[0]].ndim != 4 or state[names[0]].shape[1] != 3:
+        return state
+    weight = state[names[0]]
+    each = weight[:, [i % 3 for i in range(bands)]] * (3 / bands)
+    log.info("the encoder's first convolution is adapted from 3 channels to %d band%s", bands, "s" * (bands > 1))
+    return state | {names[0]: weight.sum(1, keepdim=True) if bands == 1 else each}
 
 
 def encoder_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Base of all models: normalisation, any image size, a frozen encoder, and the parameter table."""
 
+from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +30,9 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
 
 
 class Network(nn.Module):
-    """A net that takes images `float [B,3,H,W]` in 0..255, H and W >= 1, and gives logits `[B,K,H,W]`.
+    """A net that takes images `float [B,C,H,W]`, H and W >= 1, and gives logits `[B,K,H,W]`.
+
+    Images are RGB in 0..255, or after `take_rasters` of so many bands in their own units.
 
     `net` has the parts `encoder`, `decoder` and `segmentation_head`, and takes sizes that `divisor` divides. `weights`
     is the path of a file that holds all of its weights, or None.
@@ -37,8 +41,13 @@ class Network(nn.Module):
     float32_layout = torch.channels_last
     """Layout of float32 features in a CPU's memory, where it decides the speed. Else they are channels_last."""
 
+    reach: int | None = None
+    """How many pixels away an input pixel may change a logit, at most; None where that is the whole image."""
+
     scale: Tensor
     shift: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, net: nn.Module, divisor: int, freeze_encoder_epochs: int = 0, weights: str | None = None):
         super().__init__()
@@ -51,8 +60,40 @@ class Network(nn.Module):
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
+        self.of_rasters = False
         self._batch_norms = following(net)
         self.start_epoch(0)
+
+    @property
+    def bands(self) -> int:
+        """Number of bands of its images."""
+        return len(self.scale)
+
+    def take_rasters(self, bands: int) -> Self:
+        """Itself, for rasters of so many bands from now on: their values have a range, which is one of its weights.
+
+        Band i is normalised like colour i % 3 of RGB, whose weights smp gives to it in a pretrained first convolution.
+        """
+        mean, std = (torch.tensor([v[i % 3] for i in range(bands)]) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        self.scale = (1 / std).view(bands, 1, 1)
+        self.shift = (-mean / std).view(bands, 1, 1)
+        self.register_buffer("low", torch.full((bands,), torch.nan))
+        self.register_buffer("high", torch.full((bands,), torch.nan))
+        self.of_rasters = True
+        return self
+
+    def set_value_range(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+        """The values of each band that become 0 and 1 before they are normalised; those beyond are clamped to them."""
+        self.low.copy_(torch.as_tensor(low))
+        self.high.copy_(torch.as_tensor(high))
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """The image `[B,C,H,W]` as the encoder takes it."""
+        if self.of_rasters:
+            low, high = (value.view(-1, 1, 1) for value in (self.low, self.high))
+            width = torch.where(high > low, high - low, 1)  # of a band of one value, which becomes 0
+            image = ((image - low) / width).clamp(0, 1)
+        return torch.addcmul(self.shift, image, self.scale)
 
     @property
     def encoder(self) -> nn.Module:
@@ -76,7 +117,7 @@ class Network(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[B,K,H,W]` of `image`, without softmax."""
         height, width = image.shape[-2:]
-        normalised = torch.addcmul(self.shift, image, self.scale).contiguous(memory_format=self.layout)
+        normalised = self.normalised(image).contiguous(memory_format=self.layout)
         return self.net(self._padded(normalised))[..., :height, :width]
 
     def lay_out(self, layout: torch.memory_format) -> Self:

@@ -35,11 +35,20 @@ def load_weights(net: nn.Module, weights: str | None) -> None:
         raise WeightsError(f"weights={weights!r}: {ACCEPTED}")
     try:
         state = without_prefixes(read_state(Path(weights)))
+        check_bands(state, net.state_dict())
         check_classes(state, net.state_dict())
         put(fitting(state, net.state_dict(), ("classification_head.",)), net)
     except WeightsError as error:
         raise WeightsError(f"weights {weights}: {error}; {ACCEPTED}") from error.__cause__
     log.info("weights from %s", weights)
+
+
+def check_bands(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """WeightsError where the first convolutions of the two are of the same kind but for another number of bands."""
+    name = next(name for name, value in expected.items() if name.startswith("encoder.") and value.ndim == 4)
+    ours, theirs = expected[name].shape, state.get(name, expected[name]).shape
+    if len(theirs) == 4 and theirs[1] != ours[1] and (theirs[0], theirs[2:]) == (ours[0], ours[2:]):
+        raise WeightsError(f"its network takes {theirs[1]} bands, the data have {ours[1]}")
 
 
 def check_classes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -22,11 +22,11 @@ class DoubleConv(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """Image `[B,3,H,W]` -> one feature map for each of `channels`, each half the size of the one before."""
+    """Image `[B,C,H,W]` -> one feature map for each of `channels`, each half the size of the one before."""
 
-    def __init__(self, channels: list[int], batch_norm: bool):
+    def __init__(self, channels: list[int], batch_norm: bool, in_channels: int = 3):
         super().__init__()
-        self.levels = nn.ModuleList(DoubleConv(a, b, batch_norm) for a, b in pairwise([3, *channels]))
+        self.levels = nn.ModuleList(DoubleConv(a, b, batch_norm) for a, b in pairwise([in_channels, *channels]))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -75,18 +75,21 @@ class UNet(Network):
         depth: int = 4,
         batch_norm: bool = True,
         weights: str | None = None,
+        in_channels: int = 3,
     ):
         check_at_least("num_classes", num_classes, 2)
         check_at_least("min_kernel_num", min_kernel_num, 1)
         check_at_least("depth", depth, 1)
         channels = [min_kernel_num * 2**level for level in range(depth + 1)]
         parts: dict[str, nn.Module] = {
-            "encoder": Encoder(channels, batch_norm),
+            "encoder": Encoder(channels, batch_norm, in_channels),
             "decoder": Decoder(channels, batch_norm),
             "segmentation_head": nn.Conv2d(min_kernel_num, num_classes, 1),
         }
         net = nn.Sequential(OrderedDict(parts)).apply(he_initialise)
         super().__init__(net, divisor=2**depth, weights=weights)
+        # two 3x3 convolutions on each level down to 2**depth, and up again, where an upsampling adds half a pixel
+        self.reach = 2 * (2 ** (depth + 1) - 1) + 3 * (2**depth - 1)
 
     def bottleneck(self) -> nn.Module:
         return self.encoder.get_submodule("levels")[-1]  # type: ignore[index]

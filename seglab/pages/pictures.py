@@ -17,6 +17,28 @@ HEAD = 22
 """Pixels above the parts of a panel."""
 
 
+def preview(image: np.ndarray, span: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """The picture `uint8 [H,W,3]` of an image of any type `[H,W,C]`: its first three bands, or the first of fewer.
+
+    Values of 8 bits are shown as they are, others stretched from `span`, low and high `[C]` of each band, or from the
+    2nd to the 98th percentile of the image's own values other than 0.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    if shown.dtype != np.uint8:
+        count = shown.shape[2]
+        low, high = (ends[:count] for ends in (_own_span(shown) if span is None else span))
+        width = np.where(high > low, high - low, 1).astype(np.float32)
+        shown = (np.clip((shown.astype(np.float32) - low) / width, 0, 1) * 255).round().astype(np.uint8)
+    return shown if shown.shape[2] == 3 else np.repeat(shown, 3, 2)
+
+
+def _own_span(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    step = max(1, int((image.shape[0] * image.shape[1] / 2**18) ** 0.5))  # of more pixels it is no other to the eye
+    bands = [band[band != 0] for band in np.moveaxis(image[::step, ::step], 2, 0)]  # 0 is where there are no data
+    ends = np.array([np.percentile(band, [2, 98]) if band.size else (0, 1) for band in bands], np.float32)
+    return ends[:, 0], ends[:, 1]
+
+
 def error_image(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """`uint8 [H,W,3]`: red where the map is wrong, light where it is right, black where there is no label."""
     picture = np.where((mask == prediction)[..., None], rgb(RIGHT), rgb(WRONG))

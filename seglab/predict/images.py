@@ -11,7 +11,7 @@ from seglab.config.schema import Config
 from seglab.run.folder import Run
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
-"""Name -> image `uint8 [H,W,3]` and index map `uint8 [H,W]`, or None."""
+"""Name -> image `[H,W,C]` and index map `uint8 [H,W]`, or None."""
 
 
 def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
@@ -37,7 +37,7 @@ def _decoded(run: Run, config: Config) -> Look:
 
 
 def _read_from(root: Path, config: Config) -> Look:
-    from seglab.data.cache import resized
+    from seglab.data.resize import resized
 
     reader = build_reader(config)
     pairs, faults = reader.pairs(root)

@@ -55,7 +55,7 @@ def bytes_per_pixel(net: Network) -> float:
     peaks = []
     for side in SIDES:
         with Peak() as peak:
-            predict(net, np.zeros((side, side, 3), np.uint8))
+            predict(net, np.zeros((side, side, net.bands), np.uint8))
         peaks.append(peak.bytes)
     return SCRATCH * (peaks[1] - peaks[0]) / (SIDES[1] ** 2 - SIDES[0] ** 2)
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from seglab.labels import color_image
-from seglab.pages.pictures import WRONG, error_image
+from seglab.pages.pictures import WRONG, error_image, preview
 from seglab.report.comparison import Comparison
 from seglab.report.curves import label, trainings
 from seglab.report.inspection import Inspection, Sample
@@ -43,7 +43,7 @@ def _sample(axes: np.ndarray, inspection: Inspection, sample: Sample) -> AxesIma
     at = inspection.validation.names.index(sample.name)
     score = float(miou(inspection.validation.confusion[at]))
     pictures = {
-        f"image {sample.name}": sample.image,
+        f"image {sample.name}": preview(sample.image),
         "label": color_image(sample.mask, classes),
         f"{inspection.name}\nmIoU {score:.3f}": color_image(sample.prediction, classes),
         "error": error_image(sample.mask, sample.prediction),

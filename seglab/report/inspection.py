@@ -54,7 +54,7 @@ def _only(part: str, done: Sequence[Entry]) -> Entry:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image `uint8 [H,W,3]`, its label and a cell's map `uint8 [H,W]`, and the map's probability `float32 [H,W]`."""
+    """An image `[H,W,C]`, its label and a cell's map `uint8 [H,W]`, and the map's probability `float32 [H,W]`."""
 
     name: str
     image: np.ndarray

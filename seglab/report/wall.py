@@ -12,7 +12,7 @@ from PIL import Image
 
 from seglab.labels import VOID, rgb
 from seglab.pages.page import picture
-from seglab.pages.pictures import RIGHT, WRONG, panel_parts
+from seglab.pages.pictures import RIGHT, WRONG, panel_parts, preview
 from seglab.predict.images import Look, images_of
 from seglab.report.study import Entry, Table
 from seglab.run.reading import RecordError, inside
@@ -160,7 +160,7 @@ def _row(entries: Sequence[Entry], name: str, kinds: list[str], look: Look, clas
             raise RecordError(f"{e.cell.folder} has no usable map of it")
         error = flat_picture(_errors(found[1], prediction), [RIGHT, WRONG, "#000000"]) if found else ""
         tiles.append(Tile(e.name, flat_picture(prediction, colors), error, score))
-    image = picture(found[0], WIDTH, quality=75) if found else ""
+    image = picture(preview(found[0]), WIDTH, quality=75) if found else ""
     label = flat_picture(np.minimum(found[1], len(classes)), colors) if found else ""
     return Row(name, entries[0].validation.scenes[at], kinds, image, label, tiles)
 

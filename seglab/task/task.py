@@ -55,7 +55,7 @@ class SegmentationTask(pl.LightningModule):
         self._compiled = torch.compile(net.forward, dynamic=False) if compile else None
 
     def forward(self, image: Tensor) -> Tensor:
-        """`image float [B,3,H,W]` in 0..255 -> logits `[B,K,H,W]`."""
+        """`image float [B,C,H,W]` in the reader's units -> logits `[B,K,H,W]`."""
         return self.net(image)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:

@@ -15,6 +15,7 @@ from seglab.config.parts import build_data, build_schedule, check_machine, check
 from seglab.config.read import read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
+from seglab.data.folder import median_metres
 from seglab.machine.environment import environment
 from seglab.run import checkpoints
 from seglab.run.board import Board
@@ -33,6 +34,8 @@ class Cell:
     schedule: Constant
     original_size: tuple[int, int] | None = None
     """height and width of all images before `data.size`, where they are equal"""
+    resolution: float | None = None
+    """metres a pixel of the training images before `data.size`, their median; None where it is unknown"""
 
     @property
     def epochs(self) -> int:
@@ -93,7 +96,7 @@ class Cell:
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
         facts = {name: self.identity.facts[name] for name in ("settings", "data", "code", "device")}
-        facts["original_size"] = self.original_size
+        facts |= {"original_size": self.original_size, "resolution": self.resolution}
         self.run.start(self.config.plain(), environment() | facts, epochs)
         self.run.write_command(command())
         if found and source.folder != self.run.folder:
@@ -168,4 +171,5 @@ def prepare(
     schedule = build_schedule(config)
     lengths = sorted({*(config.marks or ()), config.epochs})
     size = data.original_size
-    return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule, size) for epochs in lengths]
+    metres = median_metres(data.reader, [data.pairs[i] for i in data.indices[0]])
+    return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule, size, metres) for epochs in lengths]

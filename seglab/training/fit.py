@@ -43,11 +43,19 @@ def trainer_of(
         yield build_trainer(config, callbacks, profiler, {**config.trainer, **changes})
 
 
+def task_of(config: Config, data: SegmentationData) -> SegmentationTask:
+    """What is trained on data that are read, whose range of values the network takes."""
+    task = build_task(config)
+    if data.value_range is not None:
+        task.net.set_value_range(*data.value_range)
+    return task
+
+
 def fit(trainer: pl.Trainer, config: Config, data: SegmentationData, found: Found | None) -> SegmentationTask:
     """Trains to the last epoch, resuming from a checkpoint; a finished one is only loaded, onto the device."""
     data.resume_at(found.epochs if found else 0, found.batches if found else 0)
     data.pin_memory = trainer.strategy.root_device.type == "cuda"
-    task = build_task(config)
+    task = task_of(config, data)
     if found and found.epochs == config.epochs:
         task.load_state_dict(state_dict(found.path))
         return task.to(trainer.strategy.root_device)

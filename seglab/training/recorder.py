@@ -11,7 +11,7 @@ from PIL import Image
 from seglab.data import SegmentationData
 from seglab.machine.signals import Interrupted, asked_to_stop, take_back
 from seglab.maps.scoring import Scored
-from seglab.pages.pictures import panel
+from seglab.pages.pictures import panel, preview
 from seglab.profile.phases import during
 from seglab.run import checkpoints
 from seglab.run.board import Board
@@ -190,7 +190,8 @@ class Recorder(pl.Callback):
         for i in self.data.picture_indices(self.cell.config.pictures):
             image, mask = self.data.cache[i]
             name = self.data.cache.names[i]
-            out.append((name, panel(image, mask, maps[name], self.data.classes)))
+            shown = preview(image, self.data.value_range)
+            out.append((name, panel(shown, mask, maps[name], self.data.classes)))
         return out
 
 
