@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+import seglab
 from seglab.cli import data, maps, study
 from seglab.cli.command import FAILED, FAULTY, Command, tell
 
@@ -30,6 +31,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         "seglab", description=DESCRIPTION, epilog=f"exit codes:\n{codes}\n\n{COMPLETION}", formatter_class=raw
     )
+    out.add_argument("--version", action="version", version=f"seglab {seglab.__version__}")
     groups = out.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in commands.items():
         sub = groups.add_parser(name, help=command.help, epilog=f"example: {command.example}", formatter_class=raw)

@@ -69,10 +69,10 @@ def export(run: Run, out: Path, wish: Wish) -> Iterator[str]:
     facts = facts_of(run, config, net, wish)
     form = Form()
     if wish.tiles is not None:
-        yield from qgis.notes(len(net.scale), str(samples.dtype))
+        yield from qgis.notes(net.bands, samples.dtype_of(net))
         tiles = wish.tiles.at(known.get("resolution"))
         form = tiles.form
-        facts |= tiles.facts(len(net.scale))
+        facts |= tiles.facts(net.bands)
     content, computed = made(net, form, facts, wish.format)
     yield from _checked(net, config, form, computed, samples)
     if (words := scale_of(run).words) is not None:
@@ -87,7 +87,7 @@ def export(run: Run, out: Path, wish: Wish) -> Iterator[str]:
 
 
 def check_replaces(out: Path, format: str) -> None:
-    """Raises ValueError for a file that is no export, or named like another format; OSError where there is no folder."""
+    """Raises ValueError for what is no export, or named like another format; OSError where there is no folder."""
     if out.suffix in {*FORMATS.values()} - {FORMATS[format]}:
         raise ValueError(f"--out {out}: accepted is {out.stem}{FORMATS[format]} for --format {format}")
     if not out.parent.is_dir():
@@ -102,9 +102,9 @@ def facts_of(run: Run, config: Config, net: Network, wish: Wish) -> dict[str, st
     facts: dict[str, object] = {
         "class_names": numbered[0],
         "class_colors": numbered[1],
-        "bands": config.data.get("bands") or [1, 2, 3],
+        "bands": config.bands or [1, 2, 3],
     }
-    if hasattr(net, "low"):
+    if net.of_rasters:
         facts["value_range"] = [[float(v) for v in pair] for pair in zip(net.low, net.high, strict=True)]
     run_facts = {"run": run.folder.resolve().name, "identity": run.results().get("identity", "")}
     return {MARK: seglab.__version__, **run_facts, "checkpoint": wish.checkpoint} | {
@@ -114,7 +114,7 @@ def facts_of(run: Run, config: Config, net: Network, wish: Wish) -> dict[str, st
 
 def made(net: Network, form: Form, facts: Mapping[str, str], format: str) -> tuple[bytes, Computed]:
     """The content of a file, and what another program computes with it."""
-    program = traced(net, form, len(net.scale))
+    program = traced(net, form, net.bands)
     if format == "onnx":
         content = onnx_of(program, form.output, facts)
         return content, Session(content).of

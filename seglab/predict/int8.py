@@ -68,6 +68,9 @@ def quantised(content: bytes, samples: Samples, form: Form) -> bytes:
             activation_type=tools.QuantType.QUInt8,
         )
         out = onnx.load(made)
+    used = {node.domain for node in out.graph.node}
+    for added in [o for o in out.opset_import if o.domain not in used]:
+        out.opset_import.remove(added)
     onnx.helper.set_model_props(out, {p.key: p.value for p in model.metadata_props} | {"weights": "int8"})
     return out.SerializeToString()
 

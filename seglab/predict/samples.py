@@ -28,17 +28,19 @@ class Samples:
     words: str
     """which images these are"""
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of their pixels."""
-        return np.dtype(np.uint8)
+    def dtype_of(self, net: Network) -> str:
+        """Type of the pixels that a network was trained on. Raises ValueError where it is not known."""
+        if self.cache is None and net.of_rasters:
+            raise ValueError("the type of the run's pixels is not known; --data ROOT shows them")
+        return "uint8" if self.cache is None else str(self.cache.dtype)
 
     def images(self, count: int, net: Network) -> list[np.ndarray]:
         """At most `count` validation images `[H,W,C]`, else so many drawn ones that a network takes."""
         if self.cache is not None and self.validation:
             return [self.cache[i][0] for i in spread(self.validation, count)]
-        low, high = np.zeros(3), np.full(3, 255.0)
-        return drawn(low, high, count)
+        if net.of_rasters:
+            return drawn(net.low.numpy(), net.high.numpy(), count)
+        return drawn(np.zeros(3), np.full(3, 255.0), count)
 
 
 def samples_of(run: Run, config: Config, root: Path | None) -> Samples:
