@@ -41,11 +41,10 @@ def plain(net: Net) -> Net:
 
 
 def _padded(self: Network, image: Tensor) -> Tensor:
-    for axis in (
-        2,
-        3,
-    ):  # by index: traced sizes are then plain multiples of the divisor, and tracing takes half as long
+    """Pads by index: traced sizes are then plain multiples of the divisor, and tracing takes half as long."""
+    for axis in (2, 3):
         size = image.shape[axis]
-        padded = torch.arange(-(-size // self.divisor) * self.divisor, device=image.device)
+        blocks = (size + self.divisor - 1) // self.divisor  # of a negative number, ONNX would round towards 0
+        padded = torch.arange(blocks * self.divisor, device=image.device)
         image = image.index_select(axis, padded.clamp(max=size - 1))
     return image
