@@ -70,7 +70,7 @@ class Ended(NamedTuple):
 
 
 class Foreign:
-    """A study of one run folder that came from elsewhere, which may write to `out` only and to the pages of `study`."""
+    """A study of one run folder from elsewhere, which may write to `out`, to the pages of `study`, and to the cache."""
 
     def __init__(self, study: Path, run: Run, images: Path, place: Path, capsys: pytest.CaptureFixture[str]):
         self.study, self.run, self.images, self.place, self.capsys = study, run, images, place, capsys
@@ -95,6 +95,7 @@ class Foreign:
             "grid": ["grid", str(self.study)],
             "report": ["report", str(self.study)],
             "predict": ["predict", run, str(self.image), "--out", str(self.out)],
+            "evaluate": ["evaluate", run, "--data", str(self.images), "--out", str(self.out)],
             "audit": ["audit", f"data.root={self.images}", "--run", run, "--out", str(self.out)],
         }
 
@@ -114,7 +115,8 @@ class Foreign:
         before = {path: time for path, time in before.items() if self.out not in path.parents}
         assert {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)} <= pages
         names = tuple(f".{page.name}." for page in pages)
-        own = {p for p in watch.written if p.startswith((str(self.out), os.devnull)) or Path(p).name.startswith(names)}
+        places = (str(self.out), str(self.images.parent / "cache"), os.devnull)
+        own = {p for p in watch.written if p.startswith(places) or Path(p).name.startswith(names)}
         assert watch.written - own - {str(self.study)} == set(), "something else was written"
         return ended, watch
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seglab.data.cache import content_hash, open_cache
+from seglab.data.cache import open_cache
+from seglab.data.content import content_hash
 from seglab.data.folder import FolderReader
 from seglab.run.folder import Run
 from tests.test_conf import composed
@@ -96,6 +97,15 @@ def add_cell(
     if results is not None:
         run.write_results(results)
     return run
+
+
+def add_test_scores(run: Run, miou: float, **more: object) -> None:
+    """Scores of the test split of a run, as `seglab evaluate` leaves them."""
+    content = {"split": "test", "checkpoint": "last", "identity": "", "weights": "w", "data": "", "device": "cpu"}
+    content |= {"scored": "2026-01-01", "looks": 1, "tile": None, "images": 2, "scenes": 1, "pixels": 128}
+    content |= {"scores": {"miou": miou, "iou": {"ground": miou, "roof": None}}}
+    content |= {"boundary_f": {"boundary_f_1px": {"mean": 0.25, "classes": {"ground": 0.25, "roof": None}}}}
+    run.evaluations.write(run.evaluations.file("test"), content | more, {})
 
 
 def _keep(run: Run, labels, maps, scenes: list[str], names: list[str], classes: Mapping[str, str]) -> dict[str, Any]:

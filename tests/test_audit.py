@@ -129,6 +129,19 @@ def test_missing_classes_of_all_and_of_one_side_and_one_that_dwarfs(found: Audit
     assert found.ceiling["miou"] is None and found.ceiling["pixels"] == 0
 
 
+def test_the_test_split_is_a_third_side(tmp_path: Path) -> None:
+    for name, scene in {"a": 0, "b": 1, "c": 2, "copy": 0, "twin": 1}.items():
+        save(tmp_path, name, *draw_scene(7, scene, SIZE, SIZE))
+    found = audit([f"data.root={tmp_path}", "data.val_scenes=[b]", "data.test_scenes=[copy,twin]"])
+    assert [r.side for r in found.records] == ["train", "val", "train", "test", "test"]
+    (leaks,) = [f.text for f in found.findings if "leaks" in f.text]
+    assert "The split leaks: 2 pairs of images show the same on two sides, for example a (train) and copy (t" in leaks
+    assert "0.0% of the validation pixels lie on ground that also trains, and 100.0% of the test pixels on g" in leaks
+    assert {row["a"]: row["leaks"] for row in overlap_rows(found)} == {"a": 1, "b": 1}
+    page = write_audit(found, tmp_path / "out").read_text()
+    assert "<b>2 / 1 / 2</b>" in page and "100.0% of the test pixels are affected" in page
+
+
 def test_colours_that_are_no_class_are_listed() -> None:
     label = np.zeros((2, 3, 3), np.uint8)
     label[0] = (60, 16, 152)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from seglab.data import DataError, FolderReader, cache
-from seglab.data.cache import CacheFull, PixelCache, cached, content_hash, open_cache
+from seglab.data.cache import CacheFull, PixelCache, cached, open_cache
+from seglab.data.content import content_hash
 from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
@@ -130,7 +131,7 @@ def test_a_disk_that_fills_up_meanwhile_says_the_same(root: Path, monkeypatch) -
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache, "_write", full)
+    monkeypatch.setattr(cache, "write", full)
     with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* MB are free"):
         make(root).setup()
     assert not list((root.parent / "cache").glob("making-*"))

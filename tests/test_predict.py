@@ -10,8 +10,11 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from seglab.labels import VOID
-from seglab.predict import memory, predict
+from seglab.models.deeplabv3plus import DeepLabV3Plus
+from seglab.models.unet import UNet
+from seglab.predict import memory, scene
 from seglab.predict.scale import Scale, scale_of
+from seglab.predict.tiling import Tiling
 from seglab.run.folder import Run, runs_of
 
 
@@ -40,9 +43,9 @@ def test_an_image_of_the_data_set_is_mapped_as_validation_maps_it(
     (kept, *_) = sorted(run.records.maps.iterdir())
     ended = seglab("predict", run.folder, images / "data" / kept.name, "--out", tmp_path / "m")
     assert ended.code == 0
-    assert ended.err == (
+    assert ended.err.startswith(
         "seglab: images are mapped at 0.5 times their size, as the run's own of 32x32 were; a map has the size of its "
-        "image, and --scale 1 maps it without resizing\n"
+        "image, and --scale 1 maps it without resizing\nseglab: 1 of 1 images, "
     )
     assert (read(tmp_path / "m" / kept.name) == np.kron(read(kept), np.ones((2, 2), np.uint8))).all()
     large = picture(tmp_path / "large.png", (200, 100))
@@ -50,7 +53,7 @@ def test_an_image_of_the_data_set_is_mapped_as_validation_maps_it(
     shrunk = cv2.resize(read(large), (50, 100), interpolation=cv2.INTER_AREA)
     Image.fromarray(shrunk).save(tmp_path / "shrunk.png")
     ended = seglab("predict", run.folder, tmp_path / "shrunk.png", "--scale", 1, "--out", tmp_path / "m")
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0 and ended.err.startswith("seglab: 1 of 1 images, ")
     assert (read(tmp_path / "m/large.png")[::2, ::2] == read(tmp_path / "m/shrunk.png")).all()
 
 
@@ -123,22 +126,32 @@ def test_a_damaged_image_stops_no_other(seglab, run: Run, tmp_path: Path) -> Non
 
 
 def test_an_image_too_large_for_the_memory_says_what_to_do(seglab, run: Run, tmp_path: Path, monkeypatch) -> None:
-    image = picture(tmp_path / "large.png", (300, 200))
-    asked = ("predict", run.folder, image, "--scale", 1, "--out", tmp_path / "m")
-    monkeypatch.setattr(predict, "LARGE", 1000)
-    monkeypatch.setattr(predict, "free_memory", lambda: 10**6)
-    ended = seglab(*asked)
-    assert ended.code == 1 and ended.err.count("\n") == 1
-    assert "a map of 200x300 pixels needs " in ended.err and "cut it into tiles that overlap, of at most" in ended.err
-    monkeypatch.setattr(predict, "free_memory", lambda: 10**12)
+    asked = ("predict", run.folder, picture(tmp_path / "a.png"), "--scale", 1, "--out", tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "free_memory", lambda: 100)
+        ended = seglab(*asked)
+        assert ended.code == 1 and ended.err.count("\n") == 1
+        assert "a.png: reading 0 million pixels needs 0.0 GB of memory, 0.0 are free; a TIFF is read in" in ended.err
 
     def full(*_) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr(predict, "predict", full)
-    assert "the memory is not enough for 200x300 pixels; cut it into tiles" in seglab(*asked).err
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert "more than 0 million pixels; cut it into tiles" in seglab(*asked).err
+    with monkeypatch.context() as patch:
+        patch.setattr(scene, "blocks", full)
+        assert "a.png: the memory is not enough; --tile takes smaller tiles" in seglab(*asked).err
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "a.png: too many pixels: accepted are up to 200; cut it into tiles" in seglab(*asked).err
+
+
+def test_the_tiles_of_a_network_follow_from_its_memory_and_what_it_sees() -> None:
+    with torch.device("meta"):
+        small, wide, pooling = UNet(4, 4, 2), UNet(4, 64, 4), DeepLabV3Plus(4)
+    assert memory.tiling_for([small]) == Tiling(1024, 48)  # 2 x 23 pixels of surroundings, and 4 divides it
+    assert memory.tiling_for([wide]) == Tiling(512, 224)
+    assert memory.tiling_for([small, wide], 256) == Tiling(256, 64)  # too small for what it sees
+    assert memory.tiling_for([pooling]) == Tiling(1024, 256)
+    with pytest.raises(ValueError, match="tile 100: accepted are multiples of 16"):
+        memory.tiling_for([wide], 100)
 
 
 def test_the_memory_of_a_map_by_hand() -> None:

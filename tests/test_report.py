@@ -10,6 +10,7 @@ from seglab.labels import VOID
 from seglab.pages.pictures import error_image, panel
 from seglab.report import cells, grid_table, write_grid
 from seglab.run.folder import Run
+from tests.study import add_test_scores
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b"}
 
@@ -69,6 +70,30 @@ def test_the_same_as_csv_with_absent_classes_empty(tmp_path: Path) -> None:
     first, second = csv.DictReader((tmp_path / "grid.csv").read_text().splitlines())
     assert (first["miou"], first["iou.ground"], first["iou.roof"], first["status"]) == ("0.5", "0.5", "", "done")
     assert (second["miou"], second["status"]) == ("", "interrupted")
+
+
+def test_scores_of_the_test_split_have_columns_of_their_own(tmp_path: Path) -> None:
+    add_test_scores(add(tmp_path, "dice", 20, 0.4), 0.9)
+    for seed, miou in enumerate((0.5, 0.7)):
+        add_test_scores(add(tmp_path, "dice", 50, 0.5, seed), miou, looks=1 + 2 * seed)
+    add(tmp_path, "focal", 50, 0.3)
+    add(tmp_path, "focal", 100, 0.3)
+    add_test_scores(add(tmp_path, "lovasz", 50, 0.2), 1.0, data="of other images")
+    assert grid_table(cells(tmp_path)) == [
+        ["loss", "20 epochs", "20 epochs, test", "50 epochs", "50 epochs, test", "100 epochs"],
+        ["dice", "0.4000", "0.9000", "0.5000 (n=2 of 2)", "0.6000 (n=2 of 2)", ""],
+        ["focal", "", "", "0.3000", "", "0.3000"],
+        ["lovasz", "", "", "0.2000", "", ""],
+    ]
+    said = write_grid(tmp_path)
+    assert "unet-dice-e50-s1-2: its test split was scored 3 times, which biases what is chosen by it" in said
+    rows = list(csv.DictReader((tmp_path / "grid.csv").read_text().splitlines()))
+    first = next(row for row in rows if row["epochs"] == "20")
+    assert {k: v for k, v in first.items() if k.startswith("test/")} == {
+        **{"test/miou": "0.9", "test/iou/ground": "0.9", "test/iou/roof": ""},
+        **{"test/boundary_f_1px": "0.25", "test/boundary_f_1px/ground": "0.25", "test/boundary_f_1px/roof": ""},
+    }
+    assert [row["test/miou"] for row in rows if row["loss"] != "dice"] == ["", "", ""]
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:

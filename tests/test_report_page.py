@@ -9,7 +9,7 @@ import pytest
 
 from seglab.report.page import update, write_report
 from seglab.run.folder import Run, runs_of
-from tests.study import CLASSES, add_cell, decode, draw_labels, spoil, write_data
+from tests.study import CLASSES, add_cell, add_test_scores, decode, draw_labels, spoil, write_data
 
 LABELS = draw_labels(12)
 SECTIONS = (
@@ -56,6 +56,20 @@ def test_a_real_grid_has_its_report_when_it_ends(train, tmp_path: Path) -> None:
     assert html.count('class="map"') == 2 * 4 and html.count('alt="label"') == 2
     assert page.stat().st_size < 400_000
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", html)
+
+
+def test_a_test_split_has_a_column_and_chooses_nothing(study: Path) -> None:
+    before = text_of(write_report(study))
+    said = re.findall(r"[^.]*dice, 3 epochs[^.]*\.", before[: before.index("Every cell against the best")])
+    assert said and "accuracy test mIoU" not in before
+    (focal,) = (run for run in runs_of(study) if run.done and "focal" in run.command())
+    add_test_scores(focal, 0.9876, data=focal.environment()["data"], looks=2)
+    text = text_of(write_report(study))
+    assert "mIoU Dice accuracy test mIoU" in text and all(sentence in text for sentence in said)
+    assert re.search(r"dice, 3 epochs [\d. ]+\u2013 focal, 3 epochs [\d. ]+ 0\.988 ", text)
+    assert f"{focal.folder.name}: its test split was scored 2 times" in text
+    focal.evaluations.file("test").write_text("{}")
+    assert f"{focal.folder.name}: its test scores can" in text_of(write_report(study))
 
 
 def test_it_grows_as_cells_finish_and_a_single_training_has_one(train, tmp_path: Path) -> None:

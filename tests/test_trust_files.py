@@ -13,18 +13,22 @@ from filelock import FileLock
 
 from seglab.machine.files import write_whole
 from seglab.pages.text import printable
+from seglab.predict.evaluate import Wish, evaluate
 from seglab.predict.files import save
-from seglab.run.reading import is_locked
+from seglab.run.reading import RecordError, is_locked
 from seglab.run.records import Records
 from tests.foreign import Foreign, foreign, in_an_empty_folder, nothing_here  # noqa: F401 (fixtures)
+from tests.study import add_test_scores
 
 LINKS = ["config.yaml", "results.json", "environment.json", "metrics.csv", "validation.csv", "command.txt",
-         "checkpoints/last.ckpt", "maps/8.png", "pictures/8.png"]  # fmt: skip
+         "checkpoints/last.ckpt", "maps/8.png", "pictures/8.png", "evaluation/test.json"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LINKS)
 def test_no_link_is_followed_out_of_the_folder(foreign: Foreign, tmp_path: Path, name: str) -> None:  # noqa: F811
     path = foreign.run.folder / name
+    if path.name == "test.json":
+        add_test_scores(foreign.run, 0.5)
     if not path.exists():
         path = next(path.parent.glob(f"*{path.suffix}"))
     secret = tmp_path / f"secret{path.suffix}"
@@ -126,6 +130,49 @@ def test_a_wrong_file_is_a_sentence(foreign: Foreign, name: str, text: str) -> N
     foreign.call("report")
     page = (foreign.study / "report.html").read_text().replace("&#39;", "'")
     assert said in page and (name in page or classes)
+
+
+EVALUATIONS = [
+    *({"looks": value} for value in (0, 10**30, "1", None)),
+    *({"scores": value} for value in ({"miou": 1e308}, {"miou": "0.5"}, {"iou": {"a": {"b": 1}}}, [1], None)),
+    *({"boundary_f": value} for value in ({"boundary_f_1px": {"mean": 2, "classes": {}}}, {"x": 1}, "f")),
+    *({"split": value} for value in ("train", 1)),
+    {"images": -1},
+]
+
+
+@pytest.mark.parametrize("change", EVALUATIONS, ids=str)
+def test_a_wrong_evaluation_is_a_sentence_and_the_cell_is_shown(foreign: Foreign, change: dict) -> None:  # noqa: F811
+    add_test_scores(foreign.run, 0.5)
+    path = foreign.run.evaluations.file("test")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    said = foreign.call("grid")[0].out
+    assert "its test scores can't be read (" in said and "test.json" in said and "this cell" not in said
+
+
+@pytest.mark.parametrize("text", ["[1]", "[" * 10**5, '{"looks": NaN}', "\x00"])
+def test_an_evaluation_that_is_none_stops_a_second_look(foreign: Foreign, text: str) -> None:  # noqa: F811
+    foreign.rewrite({"data.test_scenes": ["0"]})
+    (foreign.run.folder / "evaluation").mkdir()
+    foreign.run.evaluations.file("test").write_text(text)
+    ended, _ = foreign.call("evaluate", "--split", "test")
+    assert ended.code == 1 and "test.json: " in ended.err
+
+
+def test_no_evaluation_is_written_through_a_link(foreign: Foreign, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "elsewhere").mkdir()
+    (foreign.run.folder / "evaluation").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RecordError, match="leads out of the run folder; accepted is also --out"):
+        evaluate(foreign.run, Wish())
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (foreign.run.folder / "evaluation").unlink()
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (foreign.run.folder / "evaluation").mkdir()
+    for name in ("val.json", "val_images.csv"):
+        (foreign.run.folder / "evaluation" / name).symlink_to(precious)
+    evaluate(foreign.run, Wish())
+    assert precious.read_text() == "kept" and not (foreign.run.folder / "evaluation" / "val.json").is_symlink()
 
 
 TABLES = [

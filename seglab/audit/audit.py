@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.agreement import ceiling, confusions
-from seglab.audit.findings import TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
+from seglab.audit.findings import SIDES, TEST, TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
 from seglab.audit.fingerprint import Duplicate, near_duplicates
 from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
@@ -19,7 +19,7 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import other_kind
+from seglab.data.decoding import other_kind
 from seglab.data.resize import resized
 from seglab.pages.pictures import preview
 
@@ -73,12 +73,12 @@ def audit(overrides: Sequence[str], run: Path | None = None, checkpoint: str = "
 def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
     """The side of each pair; where the split is impossible, that is a fault."""
     try:
-        train, val = data.indices
+        sides = data.pair_sides
     except DataError as e:
         faults += e.problems
         return [UNKNOWN] * count
-    sides = dict.fromkeys(train, TRAIN) | dict.fromkeys(val, VAL)
-    return [sides.get(i, UNKNOWN) for i in range(count)]
+    side_of = {i: side for side, indices in zip(SIDES, sides, strict=True) for i in indices}
+    return [side_of.get(i, UNKNOWN) for i in range(count)]
 
 
 def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:
@@ -90,7 +90,7 @@ def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) ->
     if any(record.faults for record in records) or not train:
         return out
     counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}
-    out += data.label_problems(counts, sum(record.void for record in records))
+    out += data.label_problems(counts, sum(record.void for record in records if record.side != TEST))
     sample = source.load(train[0])
     if not out and sample.image is not None and sample.mask is not None:
         image, _ = resized(sample.image, sample.mask, data.size)

@@ -10,11 +10,12 @@ from seglab.audit.fingerprint import Duplicate
 from seglab.audit.label_issues import Issue
 from seglab.audit.overlaps import SAME_GROUND, SAME_PIXELS, Overlap
 from seglab.audit.survey import Record
-from seglab.data.presence import TRAIN, VAL, absent_classes
+from seglab.data.presence import TEST, TRAIN, VAL, absent_classes
 from seglab.data.problems import grouped
 
+SIDES = (TRAIN, VAL, TEST)
 UNKNOWN = "unknown"
-"""Side of an image that the split gives to neither TRAIN nor VAL."""
+"""Side of an image that the split gives to none of SIDES."""
 MOSTLY = DWARFS = 0.5
 """A class with more than this share is said to dwarf the rest."""
 
@@ -28,8 +29,9 @@ class Finding:
 
 
 def crosses(records: Sequence[Record], a: int, b: int) -> bool:
-    """True if one image trains and the other validates."""
-    return {records[a].side, records[b].side} == {TRAIN, VAL}
+    """True if two images are on two sides of the split."""
+    sides = {records[a].side, records[b].side} & {*SIDES}
+    return len(sides) == 2
 
 
 def class_shares(records: Sequence[Record], num_classes: int, side: str | None = None) -> np.ndarray:
@@ -44,16 +46,17 @@ def side_counts(records: Sequence[Record], num_classes: int, side: str | None = 
     return np.array(counts, np.int64).reshape(-1, num_classes).sum(0)
 
 
-def leaked_share(records: Sequence[Record], found: Sequence[Overlap]) -> float:
-    """Share of the validation pixels that training images show, too."""
+def leaked_share(records: Sequence[Record], found: Sequence[Overlap], side: str = VAL) -> float:
+    """Share of the pixels of a side that images of the sides before it show, too: training, for the test also VAL."""
+    before = SIDES[: SIDES.index(side)]
     seen: dict[int, np.ndarray] = {}
     for o in found:
-        if crosses(records, o.a, o.b):
-            first = records[o.a].side == VAL
+        first = records[o.a].side == side
+        if side in (records[o.a].side, records[o.b].side) and records[o.b if first else o.a].side in before:
             i, x, y = (o.a, max(0, -o.dx), max(0, -o.dy)) if first else (o.b, max(0, o.dx), max(0, o.dy))
             width, height = records[i].size or (0, 0)
             seen.setdefault(i, np.zeros((height, width), bool))[y : y + o.height, x : x + o.width] = True
-    total = sum(r.size[0] * r.size[1] for r in records if r.side == VAL and r.size)
+    total = sum(r.size[0] * r.size[1] for r in records if r.side == side and r.size)
     return sum(int(m.sum()) for m in seen.values()) / total if total else 0.0
 
 
@@ -110,23 +113,27 @@ def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Se
     alike: list[Overlap | Duplicate] = [*found, *duplicates]
     pairs = {(o.a, o.b) for o in alike if crosses(records, o.a, o.b)}
     if not pairs:
-        return [Finding("good", "No picture and no ground was found on both sides of the split.")]
+        return [Finding("good", "No picture and no ground was found on two sides of the split.")]
     a, b = min(pairs)
     example = f"for example {records[a].pair.name} ({records[a].side}) and {records[b].pair.name} ({records[b].side})"
-    share = leaked_share(records, found)
+    shares = [f"{leaked_share(records, found):.1%} of the validation pixels lie on ground that also trains"]
+    choose = "data.val_scenes"
+    if any(r.side == TEST for r in records):
+        shares.append(f"{leaked_share(records, found, TEST):.1%} of the test pixels on ground that trains or validates")
+        choose += " and data.test_scenes"
     return [
         Finding(
             "bad",
-            f"The split leaks: {plural(len(pairs), 'pair')} of images show the same on both sides, {example}. "
-            f"{share:.1%} of the validation pixels lie on ground that also trains, so scores there are too good. "
-            "Give such images one scene in scenes.csv, or choose data.val_scenes.",
+            f"The split leaks: {plural(len(pairs), 'pair')} of images show the same on two sides, {example}. "
+            f"{', and '.join(shares)}, so scores there are too good. "
+            f"Give such images one scene in scenes.csv, or choose {choose}.",
         )
     ]
 
 
 def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
     overall = class_shares(records, len(classes))
-    counts = {side: side_counts(records, len(classes), side) for side in (TRAIN, VAL, UNKNOWN)}
+    counts = {side: side_counts(records, len(classes), side) for side in (*SIDES, UNKNOWN)}
     out: list[Finding | None] = [Finding("bad", sentence) for sentence in absent_classes(counts, classes)]
     out.append(_dwarfing(classes, overall))
     unlabelled = sum(r.void for r in records)

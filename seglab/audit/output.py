@@ -8,7 +8,7 @@ import numpy as np
 
 from seglab.audit import features, fingerprint, index, label_issues, overlaps
 from seglab.audit.audit import Audit
-from seglab.audit.findings import TRAIN, VAL, class_shares, crosses, leaked_share
+from seglab.audit.findings import SIDES, TEST, VAL, class_shares, crosses, leaked_share
 from seglab.audit.gallery import contradicted, gallery, legend, twice
 from seglab.audit.tables import overlap_rows, write_tables
 from seglab.machine.files import write_whole
@@ -41,13 +41,14 @@ def page_values(audit: Audit) -> dict[str, Any]:
         wrong.update(record.wrong)
         holders.update(record.wrong.keys())
     pairs = overlap_rows(audit)
+    leaked = {side: leaked_share(audit.records, audit.overlaps, side) for side in (VAL, TEST)}
     return {
         **{"audit": audit, "rows": ROWS, "legend": legend(audit.classes), "classes": class_rows(audit)},
         **{"sides": Counter(record.side for record in audit.records), "sizes": sizes.most_common()},
         **{"pixels": sum(w * h * n for (w, h), n in sizes.items())},
         **{"scenes": len({r.pair.scene for r in audit.records if r.pair.scene})},
         **{"wrong": [(value, n, holders[value]) for value, n in wrong.most_common(30)], "pairs": pairs},
-        **{"leaks": sum(row["leaks"] for row in pairs), "leaked": leaked_share(audit.records, audit.overlaps)},
+        **{"leaks": sum(row["leaks"] for row in pairs), "leaked": leaked},
         **{"duplicates": [duplicate_row(audit, d) for d in audit.duplicates[:ROWS]]},
         **{"gallery": gallery(audit), "twice": twice(audit), "contradicted": contradicted(audit)},
         **{"rules": {**vars(overlaps), **vars(index), **vars(features), **vars(fingerprint), **vars(label_issues)}},
@@ -55,8 +56,9 @@ def page_values(audit: Audit) -> dict[str, Any]:
 
 
 def class_rows(audit: Audit) -> list[dict[str, Any]]:
-    """For each class its colour, its shares in all, training and validation images, and in how many images it is."""
-    shares = [class_shares(audit.records, len(audit.classes), side) for side in (None, TRAIN, VAL)]
+    """For each class its colour, its shares in all images and in those of each side, and in how many images it is."""
+    sides = SIDES if any(record.side == TEST for record in audit.records) else SIDES[:-1]
+    shares = [class_shares(audit.records, len(audit.classes), side) for side in (None, *sides)]
     counts = np.array([r.counts for r in audit.records if r.counts is not None]).reshape(-1, len(audit.classes))
     present = (counts > 0).sum(0)
     return [

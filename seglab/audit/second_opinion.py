@@ -16,7 +16,7 @@ from seglab.config.read import of_data, read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.data.resize import resized
-from seglab.data.split import SplitError, split
+from seglab.data.split import SplitError
 from seglab.maps.scoring import probabilities
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run
@@ -70,11 +70,9 @@ def _seen(run: Run, config: Config, data: SegmentationData) -> frozenset[str] | 
     """Names of the images of this data set that the run's own split trains on; None if it had another data set."""
     if not _same_data(run, config, data):
         return None
-    of_run = of_data(config)
     groups = [pair.scene or pair.name for pair in data.pairs]
-    how = (of_run.val_scenes, of_run.val_fraction, of_run.fold, of_run.folds, of_run.split_seed)
     try:
-        return frozenset(data.pairs[i].name for i in split(groups, *how)[0])
+        return frozenset(data.pairs[i].name for i in of_data(config).rule.sides(groups)[0])
     except SplitError:
         return None
 

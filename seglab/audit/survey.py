@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass
 class Record:
-    """One pair: `side` is train, val or unknown; `counts [K]` are pixels of each class, None without a usable label."""
+    """One pair: `side` is train, val, test or unknown; `counts [K]` pixels by class, None without a usable label."""
 
     pair: Pair
     side: str

@@ -33,6 +33,13 @@ def factor(text: str) -> float:
     return float(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 1, of a command line."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 TRUST = {
     **{"action": "append", "default": [], "metavar": "PACKAGE"},
     "help": "also make models and readers of this package that a run folder names: its code then runs",

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from seglab.cli.command import FAULTY, TRUST, Command, tell
+from seglab.labels import rgb
 
 
 def audit(a: argparse.Namespace) -> int:
@@ -21,6 +22,57 @@ def audit(a: argparse.Namespace) -> int:
     return FAULTY if found.faults else 0
 
 
+def crop(a: argparse.Namespace) -> None:
+    import sys
+
+    from tqdm import tqdm
+
+    from seglab.data.crop import Cut, crop_scenes
+    from seglab.data.crop_scenes import find_scenes
+    from seglab.data.problems import some
+    from seglab.data.slices_polygons import Drawing
+
+    scenes = find_scenes(a.scenes, a.labels)
+    drawing = Drawing(tuple(a.classes), a.class_column, a.layer, a.outside, a.all_touched)
+    cut = Cut(a.size, a.stride, a.edge, a.drop_empty, tuple(a.void), drawing)
+    with tqdm(desc="crops", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def tick(windows: int, of: int) -> None:
+            bar.total = of
+            bar.update(windows)
+
+        done = crop_scenes(scenes, a.out, cut, tick)
+    cut_of = {row.scene for row in done.rows}
+    if without := [scene.name for scene in scenes if scene.name not in cut_of]:
+        tell(f"no crop of {some(without)}", file=sys.stderr)
+    dropped = f", {done.dropped} left out as empty" * bool(done.dropped)
+    many = f"{_plural(len(done.rows), 'crop')} of {_plural(len(cut_of), 'scene')}{dropped}"
+    tell(f"{a.out} is done: {many}" if done.before else f"{many} in {a.out}")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def whole(text: str) -> int:
+    """A number from 1, of a command line."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A share above 0 and at most 1, of a command line."""
+    if not 0 < float(text) <= 1:
+        raise ValueError(text)
+    return float(text)
+
+
+def void(text: str) -> int | str:
+    """A value of labels, or a colour, of a command line."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb(text)) if text.startswith("#") else int(text)
+
+
 COMMANDS = {
     "audit": Command(
         audit,
@@ -32,6 +84,45 @@ COMMANDS = {
             "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
             "--trust": TRUST,
+        },
+    ),
+    "crop": Command(
+        crop,
+        "cuts large scenes and their labels into the crops that a training reads, without changing a value",
+        "seglab crop scenes --labels labels --size 1024 --out root",
+        {
+            "scenes": {"type": Path, "nargs": "+", "metavar": "SCENE", "help": "image files, or folders of them"},
+            "--labels": {
+                **{"type": Path, "nargs": "+", "default": [], "metavar": "LABEL"},
+                "help": "files or folders: <scene>.* or <scene>_label.*, or one file of polygons for all scenes; "
+                "default: <scene>_label.* beside each scene",
+            },
+            "--out": {"type": Path, "required": True, "help": "new folder for data/, label/ and scenes.csv"},
+            "--size": {"type": whole, "default": 1024, "metavar": "PIXELS", "help": "side of a crop; default 1024"},
+            "--stride": {"type": whole, "metavar": "PIXELS", "help": "from one crop to the next; default: the size"},
+            "--edge": {
+                **{"default": "drop", "choices": ["drop", "shift", "keep"]},
+                "help": "crops that reach beyond the scene: left out (default), moved back to its border, or cut there",
+            },
+            "--drop-empty": {
+                **{"type": share, "nargs": "?", "const": 1.0, "metavar": "SHARE"},
+                "help": "leaves out crops of which at least this share, default 1, is void, transparent or no data",
+            },
+            "--void": {
+                **{"type": void, "nargs": "+", "default": [], "metavar": "VALUE"},
+                "help": "label values, or colours #rrggbb, that also count as void; they stay as they are",
+            },
+            "--classes": {
+                **{"nargs": "+", "default": [], "metavar": "NAME"},
+                "help": "of polygons: class names, the first is drawn as 0",
+            },
+            "--class-column": {"default": "class", "metavar": "COLUMN", "help": "of polygons: names or ids of classes"},
+            "--layer": {"help": "of polygons, in a file of several layers"},
+            "--outside": {"metavar": "NAME", "help": "of polygons: the class, or void, of pixels in none"},
+            "--all-touched": {
+                **{"action": "store_true"},
+                "help": "of polygons: draw every pixel that one touches, not only those whose centre it holds",
+            },
         },
     ),
 }

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import seglab
-from seglab.cli import data, maps, study
+from seglab.cli import data, export, maps, study
 from seglab.cli.command import FAILED, FAULTY, Command, tell
 
 DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
@@ -21,7 +21,9 @@ EXIT_CODES = {
 }
 COMPLETION = 'completion: pip install argcomplete, then eval "$(register-python-argcomplete seglab)"'
 
-COMMANDS: dict[str, Command] = dict(sorted({**data.COMMANDS, **study.COMMANDS, **maps.COMMANDS}.items()))
+COMMANDS: dict[str, Command] = dict(
+    sorted({**data.COMMANDS, **study.COMMANDS, **maps.COMMANDS, **export.COMMANDS}.items())
+)
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:

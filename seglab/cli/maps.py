@@ -2,62 +2,112 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 
-from seglab.cli.command import TRUST, Command, factor, tell
+from seglab.cli.command import TRUST, Command, factor, tell, whole
 from seglab.pages.text import printable
-
-CHECKPOINT = {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"}
 
 
 def predict(a: argparse.Namespace) -> None:
+    from seglab.predict.files import images_in
+    from seglab.predict.outputs import Wanted
+    from seglab.predict.predict import Options, write_maps
+    from seglab.predict.tiling import Area
+    from seglab.predict.trained import device_of, load
+    from seglab.run.folder import Run
+
+    runs, images = _runs_and_images([a.run, *a.images])
+    if not images:
+        raise ValueError("no image is given; accepted are run folders, and then images or folders of images")
+    images = images_in(images)
+    trained = load([Run(run) for run in runs], a.checkpoint, device_of(a.device), a.scale, a.resolution)
+    wanted = Wanted(a.confidence, a.probabilities, a.vector, a.simplify)
+    area = Area(*a.area) if a.area else None
+    done = Done(len(images))
+    maps = write_maps(trained, images, a.out, Options(wanted, a.tile, a.overlap, a.tta, area), done.pixels)
+    if trained.scale.words:
+        print(f"seglab: {trained.scale.words}", file=sys.stderr)
+    done.show(maps)
+
+
+def _runs_and_images(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The first path and those after it that hold a config are runs, the others images."""
+    count = 1
+    while count < len(paths) and (paths[count] / "config.yaml").is_file():
+        count += 1
+    return paths[:count], paths[count:]
+
+
+class Done:
+    """Images and pixels that are mapped, and how fast: as a bar in a terminal, else as one line at the end."""
+
+    def __init__(self, images: int):
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc="maps", unit="px", unit_scale=True, leave=False, disable=not sys.stderr.isatty())
+        self._images = images
+        self._mapped = 0
+        self._pixels = 0
+        self._began = perf_counter()
+
+    def pixels(self, count: int) -> None:
+        """Notes pixels that are done."""
+        self._pixels += count
+        self._bar.update(count)
+
+    def show(self, maps: Iterable[Path]) -> None:
+        """Prints the paths of maps as they are made."""
+        with self._bar:
+            for path in maps:
+                self._mapped += 1
+                self._bar.set_postfix_str(f"{self._mapped} of {self._images} images")
+                self._bar.write(printable(str(path)), file=sys.stdout)
+        megapixels = self._pixels / 1e6
+        rate = f"{megapixels:.3g} Mpx, {megapixels / (perf_counter() - self._began):.3g} Mpx/s"
+        print(f"seglab: {self._mapped} of {self._images} images, {rate}", file=sys.stderr)
+
+
+def length(text: str) -> float:
+    """A number from 0, of a command line."""
+    if not 0 <= float(text) < float("inf"):
+        raise ValueError(text)
+    return float(text)
+
+
+def evaluate(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from seglab.predict.predict import write_maps
-    from seglab.predict.scale import scale_of
+    from seglab.predict.evaluate import Wish, evaluate
+    from seglab.predict.evaluation_notes import table
     from seglab.run.folder import Run
 
-    scale = scale_of(Run(a.run), a.scale)
-    maps = write_maps(Run(a.run), a.images, a.out, a.checkpoint, scale)
-    if scale.words:
-        print(f"seglab: {scale.words}", file=sys.stderr)
-    for path in tqdm(maps, "maps", len(a.images), leave=False, disable=not sys.stderr.isatty()):
-        tqdm.write(printable(str(path)))
-
-
-def export(a: argparse.Namespace) -> None:
-    from seglab.predict.export import Wish
-    from seglab.predict.export import export as exported
-    from seglab.predict.qgis import Tiles
-    from seglab.run.folder import Run
-
-    if a.program is None and (a.tile, a.overlap, a.resolution) != (None, None, None):
-        raise ValueError("--tile, --overlap and --resolution: accepted with --for qgis")
-    asked = {"size": a.tile, "overlap": a.overlap, "resolution": a.resolution}
-    tiles = Tiles(**{k: v for k, v in asked.items() if v is not None}) if a.program else None
-    for line in exported(Run(a.run), a.out, Wish(a.format, a.checkpoint, tiles, a.int8, a.data)):
-        tell(line)
+    wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)
+    bar = partial(tqdm, desc="scoring", leave=False, disable=not sys.stderr.isatty())
+    found = evaluate(Run(a.run), wish, lambda images, count: bar(images, total=count))
+    for note in found.notes:
+        tell(f"seglab: {note}", file=sys.stderr)
+    tell("\n".join([table(found.content), *map(str, found.files)]))
 
 
 COMMANDS = {
-    "export": Command(
-        export,
-        "one file with which other programs compute a run's maps",
-        "seglab export outputs/default/<run> --out model.onnx",
+    "evaluate": Command(
+        evaluate,
+        "scores of a run on its validation or test split",
+        "seglab evaluate outputs/default/<run> --data path/to/root --split test",
         {
             "run": {"type": Path, "help": "a run folder"},
-            "--out": {"type": Path, "required": True, "metavar": "FILE", "help": "the file"},
-            "--format": {"default": "onnx", "choices": ["onnx", "torch_export"], "help": "ONNX or torch's own"},
-            "--checkpoint": CHECKPOINT,
-            "--int8": {"action": "store_true", "help": "8-bit weights and activations, measured beside float"},
-            "--data": {"type": Path, "metavar": "ROOT", "help": "root of the run's images; else their decoded copy"},
-            "--for": {"choices": ["qgis"], "dest": "program", "help": "tiles and metadata of GeoDeep and Deepness"},
-            "--tile": {"type": int, "metavar": "PIXELS", "help": "for qgis: side of a tile; default 512"},
-            "--overlap": {"type": int, "metavar": "PERCENT", "help": "for qgis: of neighbouring tiles; default 15"},
-            "--resolution": {
-                "type": factor,
-                "metavar": "CM",
-                "help": "for qgis: centimetres a pixel; default: as the training images",
+            "--data": {"type": Path, "help": "root of the images and labels; else their decoded copy in the cache"},
+            "--split": {"default": "val", "choices": ["val", "test", "all"], "help": "the images that are scored"},
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--tile": {"type": whole, "metavar": "N", "help": "by tiles of N x N pixels, as large images are mapped"},
+            "--out": {"type": Path, "help": "folder of the scores; evaluation/ in the run folder unless given"},
+            "--again": {"action": "store_true", "help": "also a test split that was scored before"},
+            "--device": {
+                "default": "auto",
+                "help": "cpu, cuda or cuda:1; default: as the run was trained, if it is here",
             },
             "--trust": TRUST,
         },
@@ -68,9 +118,22 @@ COMMANDS = {
         "seglab predict outputs/default/<run> scene.tif --out maps",
         {
             "run": {"type": Path, "help": "a run folder"},
-            "images": {"type": Path, "nargs": "+", "help": "8-bit pictures"},
+            "images": {"type": Path, "nargs": "+", "help": "more run folders, then images and folders of images"},
             "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
-            "--checkpoint": CHECKPOINT,
+            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--device": {"default": "auto", "help": "cpu, cuda or cuda:1; default: a GPU where there is one"},
+            "--confidence": {"action": "store_true", "help": "also the probability of each pixel's class"},
+            "--probabilities": {"action": "store_true", "help": "also the probability of every class"},
+            "--vector": {"action": "store_true", "help": "also the regions as polygons, in a GeoPackage"},
+            "--simplify": {"type": length, "metavar": "UNITS", "help": "how far a polygon's border may move"},
+            "--area": {"type": int, "nargs": 4, "metavar": ("LEFT", "TOP", "WIDTH", "HEIGHT"), "help": "only a part"},
+            "--tta": {"default": "none", "choices": ["none", "flips", "d4"], "help": "also mirrored, or also turned"},
+            "--tile": {"type": int, "metavar": "PIXELS", "help": "side of a tile; default: what fits into 2 GB"},
+            "--overlap": {"type": int, "metavar": "PIXELS", "help": "pixels that two tiles share"},
+            "--resolution": {
+                "choices": ["resample", "keep"],
+                "help": "an image of other metres a pixel than the run's: resize it, or map it as it is",
+            },
             "--scale": {
                 "type": factor,
                 "metavar": "FACTOR",

@@ -1,7 +1,8 @@
 """The config of a run folder: data only, of which nothing is constructed or imported; and what is used of its data."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
@@ -9,10 +10,14 @@ from seglab.config.schema import Config, ConfigError, plain
 from seglab.run.folder import Run
 from seglab.run.reading import RecordError
 
+if TYPE_CHECKING:
+    from seglab.data.split import Rule
+
 MOVED = {"seglab.schedules.": "seglab.task.schedules."}
 """Where constructors are that a config of an earlier version names elsewhere."""
 
 Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
+Size = Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None
 
 
 class OfData(BaseModel):
@@ -20,20 +25,41 @@ class OfData(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    size: Size = None
+    crop: Size = None
+    windows: PositiveInt | None = None
     val_scenes: list[str] | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     fold: NonNegativeInt | None = None
     folds: PositiveInt = 5
     split_seed: int = 0
+    test_scenes: list[str] | None = None
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch_size: Annotated[int, Field(ge=1, le=1 << 16)] = 8
 
     @property
     def height_width(self) -> tuple[int, int] | None:
         """The size to which images are resized."""
-        if self.size is None:
-            return None
-        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return height, width
+        return _height_width(self.size)
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """The size of the windows into which scenes are cut; None where images are taken whole."""
+        return _height_width(self.crop) if self.windows else None
+
+    @property
+    def rule(self) -> "Rule":
+        """The settings of the split."""
+        from seglab.data.split import Rule  # its package loads torch, for which no table of a study should wait
+
+        return Rule(**{field.name: getattr(self, field.name) for field in fields(Rule)})
+
+
+def _height_width(size: int | list[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def read(run: Run) -> Config:

@@ -24,7 +24,7 @@ REFUSED = {
     "max_time": EPOCHS,
     "limit_train_batches": IMAGES,
     "limit_val_batches": IMAGES,
-    "limit_test_batches": "there is no test stage; accepted is data.val_scenes= for the images that are scored",
+    "limit_test_batches": "no training scores a test split; accepted are data.test_scenes= and seglab evaluate",
     "limit_predict_batches": "training predicts nothing; accepted is seglab predict with fewer images",
     "overfit_batches": IMAGES,
     "val_check_interval": VALIDATION,

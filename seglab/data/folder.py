@@ -1,6 +1,6 @@
 """The reader of a folder `root/data/*` + `root/label/*`: which pairs there are, and the pixels of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -102,6 +102,10 @@ class FolderReader:
             return index_map(label, len(classes))
         except LabelError as e:
             raise ValueError(f"{file_name(pair.label)}: {e}") from e
+
+    def strips(self, pair: Pair, classes: Mapping[str, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `load` gives, in parts from the top: of a large image no more than a part need be in memory."""
+        yield self.load(pair, classes)
 
     def load(self, pair: Pair, classes: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
         """Image `uint8 [H,W,3]` and index map `uint8 [H,W]`, VOID where the image is transparent.

@@ -1,13 +1,14 @@
 """Samples of the cache, and the order of an epoch: what a DataLoader is made of."""
 
-from collections.abc import Collection, Iterator
-from typing import Any
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seglab.data.cache import PixelCache
 from seglab.data.transforms import Augmentation
 
 PIXELS_AT_ONCE = 2**24
@@ -15,6 +16,14 @@ PIXELS_AT_ONCE = 2**24
 
 A constant, and not what a device has free: how images are batched moves the last bits of their logits.
 """
+
+
+class Images(Protocol):
+    """A cache of images `[H,W,C]` and index maps `uint8 [H,W]` by position."""
+
+    names: list[str]
+
+    def __getitem__(self, i: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def scored_at_once(sizes: Collection[tuple[int, int]], batch_size: int) -> int:
@@ -25,10 +34,19 @@ def scored_at_once(sizes: Collection[tuple[int, int]], batch_size: int) -> int:
     return max(1, min(batch_size, PIXELS_AT_ONCE // (height * width)))
 
 
+def equal_batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Positions of the images of a (height, width) each, in batches of one size."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, size in enumerate(sizes):
+        groups.setdefault(size, []).append(i)
+    each = [(group, scored_at_once({size}, batch_size)) for size, group in groups.items()]
+    return [group[k : k + many] for group, many in each for k in range(0, len(group), many)]
+
+
 class Tiles(Dataset):
     """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
 
-    def __init__(self, cache: PixelCache, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
+    def __init__(self, cache: Images, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
         self.cache = cache
         self.indices = indices
         self.augmentation = augmentation
@@ -77,3 +95,21 @@ class EpochOrder(Sampler[tuple[int, int]]):
         mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
         seen = self.start[1] if self.epoch == self.start[0] else 0
         return ((int(i), self.epoch) for i in mine[seen:])
+
+
+def loader(samples: Dataset, workers: int, pin_memory: bool, **batches: Any) -> DataLoader:
+    """A DataLoader of `batch_size` and `sampler`, or of a `batch_sampler`, that draws no number of torch's own."""
+    return DataLoader(
+        samples,
+        **batches,
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
+    )
+
+
+def _single_threaded(worker: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores

@@ -1,29 +1,29 @@
 """The one LightningDataModule: pairs from a reader, split, cached, augmented, batched, and made into tensors."""
 
 import logging
-import sys
-from collections.abc import Sequence
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import albumentations as A
-import cv2
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from seglab.data.cache import PixelCache, content_hash, open_cache
+from seglab.data.arguments import check_numbers, height_width
+from seglab.data.cache import PixelCache, open_cache
 from seglab.data.classes import check_classes
+from seglab.data.content import content_hash
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.listing import composed
-from seglab.data.loaders import EpochOrder, Tiles, scored_at_once
+from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError
-from seglab.data.split import SplitError, split
+from seglab.data.split import Rule, SplitError
 from seglab.data.transforms import Augmentation
 from seglab.data.value_range import Scaling
+from seglab.data.windows import DrawnWindows, WindowGrid, check_windows, too_small
 from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]
@@ -35,8 +35,9 @@ class SegmentationData(pl.LightningDataModule):
     """Batches `image float [B,C,H,W]` in the reader's units, `mask uint8 [B,H,W]`, `target uint8 [B,K,H,W]`, `name`.
 
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
-    images. `val_scenes`, or `fold` of `folds`, or `val_fraction` choose what validates. Values of `bands` are scaled
-    by `percentiles` of the training images, or by `value_range`.
+    images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
+    `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
+    what does neither. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
     """
 
     def __init__(
@@ -56,7 +57,11 @@ class SegmentationData(pl.LightningDataModule):
         fold: int | None = None,
         folds: int = 5,
         split_seed: int = 0,
+        test_scenes: list[str] | None = None,
+        test_fraction: float = 0.0,
         score_train: bool = False,
+        windows: int | None = None,
+        balance: str | None = None,
         bands: list[int] | None = None,
         percentiles: list[float] | None = None,
         value_range: list[float] | list[list[float]] | None = None,
@@ -65,13 +70,15 @@ class SegmentationData(pl.LightningDataModule):
         check_classes(classes)
         reader.check(classes)
         self._scaling = Scaling(bands, reader.bands, percentiles, value_range)
-        _check_numbers(batch_size, num_workers, val_fraction)
+        check_numbers(batch_size, num_workers)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
         self.cache_dir = Path(cache_dir).expanduser()
-        self.size = _height_width("size", size)
-        self.crop = _height_width("crop", crop)
+        self.size = height_width("size", size)
+        self.crop = height_width("crop", crop)
+        check_windows(windows, balance, self.crop)
+        self.windows, self.balance = windows, balance
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -79,8 +86,8 @@ class SegmentationData(pl.LightningDataModule):
         self.score_train = score_train
         self.pin_memory = False  # whoever sends batches to a GPU sets it: they then go there while it computes
         self._start = (0, 0)
-        scenes = None if val_scenes is None else [composed(scene) for scene in val_scenes]
-        self._split = (scenes, val_fraction, fold, folds, split_seed)
+        chosen, kept = (None if s is None else [composed(scene) for scene in s] for s in (val_scenes, test_scenes))
+        self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:
@@ -99,27 +106,45 @@ class SegmentationData(pl.LightningDataModule):
         return content_hash(self.pairs)
 
     @cached_property
-    def cache(self) -> PixelCache:
-        """All pixels. Raises DataError, before anything trains, with every pair that can't be used."""
-        return open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+    def cache(self) -> PixelCache | WindowGrid:
+        """All pixels, by image or window. Raises DataError, before anything trains, with every unusable pair."""
+        found = open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+        return WindowGrid(found, self.crop) if self.windows and self.crop else found
 
     @cached_property
     def value_range(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Low and high `float32 [C]` that a network scales to 0 and 1; None of data that are RGB of 8 bits."""
-        return self._scaling.range_of(self.cache, self.indices[0])
+        return self._scaling.range_of(self.cache.whole, self.pair_sides[0])
 
     @property
     def original_size(self) -> tuple[int, int] | None:
         """Height and width of all images before `size`; None where they differ."""
         return next(iter(sizes)) if len(sizes := set(self.cache.originals)) == 1 else None
 
-    @cached_property
+    @property
+    def scenes(self) -> dict[str, str]:
+        """The scene of each name in the cache, empty where none is known."""
+        scenes = [pair.scene or pair.name * bool(self.windows) for pair in self.pairs]
+        return {name: scenes[i] for name, i in zip(self.cache.names, self.cache.owners, strict=True)}
+
+    @property
     def indices(self) -> tuple[list[int], list[int]]:
         """Positions in the cache that train and that validate. Raises DataError."""
-        if all(p.scene is None for p in self.pairs):
+        return self.sides[:2]
+
+    @cached_property
+    def sides(self) -> tuple[list[int], list[int], list[int]]:
+        """The same, and those that are kept for the test: no training looks at them. Raises DataError."""
+        train, val, test = map(self.cache.of, self.pair_sides)
+        return train, val, test
+
+    @cached_property
+    def pair_sides(self) -> tuple[list[int], list[int], list[int]]:
+        """The same as positions among the pairs. Raises DataError."""
+        if all(p.scene is None for p in self.pairs) and not self.windows:
             log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
         try:
-            return split([p.scene or p.name for p in self.pairs], *self._split)
+            return self._rule.sides([p.scene or p.name for p in self.pairs])
         except SplitError as e:
             raise DataError(self.root, [str(e)]) from e
 
@@ -129,21 +154,21 @@ class SegmentationData(pl.LightningDataModule):
         Classes that the labels or one side of the split lack are warned of.
         """
         problems = list(self._listing[1])
-        for part in ("cache", "indices") if self.pairs else ():
+        for part in ("cache", "pair_sides") if self.pairs else ():
             try:
                 getattr(self, part)
             except DataError as e:
                 problems += e.problems
-        problems = problems or self._unfit
-        if problems:
+        if problems := problems or self._unfit:
             raise DataError(self.root, problems)
 
     @cached_property
     def _unfit(self) -> list[str]:
         """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
         counts = self.class_counts
-        void = sum(h * w for h, w in self.cache.sizes) - int(self.cache.class_counts.sum())
-        problems = self.size_problems({self.cache.sizes[i] for i in self.indices[0]})
+        pixels = sum(math.prod(self.cache.whole.sizes[i]) for side in self.pair_sides[:2] for i in side)
+        void = pixels - sum(int(of_classes.sum()) for of_classes in counts.values())
+        problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_sides[0]})
         problems += self.label_problems(counts, void)
         if not problems:
             problems += self.augmentation.faults(self.cache[self.indices[0][0]][0], self.batch_size)
@@ -154,11 +179,13 @@ class SegmentationData(pl.LightningDataModule):
     @property
     def class_counts(self) -> dict[str, np.ndarray]:
         """Pixels of each class `[K]` on each side of the split."""
-        sides = zip((TRAIN, VAL), self.indices, strict=True)
-        return {side: self.cache.class_counts[indices].sum(0) for side, indices in sides}
+        sides = zip((TRAIN, VAL), self.pair_sides[:2], strict=True)
+        return {side: self.cache.whole.class_counts[indices].sum(0) for side, indices in sides}
 
     def size_problems(self, sizes: set[tuple[int, int]]) -> list[str]:
         """A problem where no batch can hold training images of these sizes."""
+        if self.windows and self.crop:
+            return too_small({self.size} if self.size else sizes, self.crop)
         if len(sizes) < 2 or self.size or self.crop or self.batch_size == 1:
             return []
         return [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
@@ -168,10 +195,17 @@ class SegmentationData(pl.LightningDataModule):
         return empty_labels(counts, void, list(self.classes), ids=getattr(self.reader, "palette", None) is None)
 
     def train_dataloader(self) -> DataLoader:
-        """Augmented training batches; every image once an epoch."""
-        tiles = Tiles(self.cache, self.indices[0], self.augmentation, self.seed)
-        order = EpochOrder(len(tiles), self.seed, self._start, *self._rank_and_world)
-        return self._loader(tiles, self.batch_size, sampler=order)
+        """Augmented training batches; every image once an epoch, or the windows drawn for it."""
+        order = EpochOrder(len(self.samples), self.seed, self._start, *self._rank_and_world)
+        return self._loader(self.samples, batch_size=self.batch_size, sampler=order)
+
+    @cached_property
+    def samples(self) -> Tiles | DrawnWindows:
+        """The training samples of an epoch by (position, epoch)."""
+        how = (self.augmentation, self.seed)
+        if isinstance(self.cache, WindowGrid) and self.windows:
+            return DrawnWindows(self.cache, self.pair_sides[0], *how, self.windows, self.balance)
+        return Tiles(self.cache, self.indices[0], *how)
 
     @property
     def _rank_and_world(self) -> tuple[int, int]:
@@ -193,7 +227,7 @@ class SegmentationData(pl.LightningDataModule):
         if min(map(len, self.indices)) < world:  # all must notice: one that went on would wait for the others
             raise ValueError(f"fewer images to validate than the {world} devices that share them")
         train, val = (indices[rank::world] for indices in self.indices)
-        return [self._plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
+        return [self.plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
     def picture_indices(self, count: int) -> list[int]:
         """Positions in the cache of `count` validation images, evenly spread over the split: the same in every run."""
@@ -205,45 +239,12 @@ class SegmentationData(pl.LightningDataModule):
         image = batch["image"].permute(0, 3, 1, 2).float()  # [B,C,H,W], channels last in memory
         return batch | {"image": image, "target": one_hot(batch["mask"], len(self.classes))}
 
-    def _plain_loader(self, indices: list[int]) -> DataLoader:
-        sizes = {self.cache.sizes[i] for i in indices}
-        return self._loader(Tiles(self.cache, indices), scored_at_once(sizes, self.batch_size))
+    def plain_loader(self, indices: list[int]) -> DataLoader:
+        """Whole images or windows at these positions, in batches as they are scored."""
+        sizes = [self.cache.sizes[i] for i in indices]
+        if self.windows:
+            return self._loader(Tiles(self.cache, indices), batch_sampler=equal_batches(sizes, self.batch_size))
+        return self._loader(Tiles(self.cache, indices), batch_size=scored_at_once(set(sizes), self.batch_size))
 
-    def _loader(self, tiles: Tiles, batch_size: int, sampler: Sampler | None = None) -> DataLoader:
-        workers = self.num_workers
-        return DataLoader(
-            tiles,
-            batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            worker_init_fn=_single_threaded,
-            persistent_workers=workers > 0,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # private: a loader draws a seed at each epoch, which would move torch's own
-        )
-
-
-def _single_threaded(worker: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's threads in every worker would fight for the cores
-
-
-def _check_numbers(batch_size: int, num_workers: int, val_fraction: float) -> None:
-    _at_least("batch_size", batch_size, 1)
-    _at_least("num_workers", num_workers, 0)
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction={val_fraction}: accepted is a share between 0 and 1")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}={value}: accepted is {least} or more")
-
-
-def _height_width(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    h, w = (value, value) if isinstance(value, int) else (tuple(value) if len(value) == 2 else (0, 0))
-    if min(h, w) < 1:
-        raise ValueError(f"{name}={value}: accepted is one number, or [height, width], of at least 1 pixel")
-    return h, w
+    def _loader(self, samples: Dataset, **batches: Any) -> DataLoader:
+        return loader(samples, self.num_workers, self.pin_memory, **batches)

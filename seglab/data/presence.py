@@ -6,11 +6,12 @@ import numpy as np
 
 from seglab.labels import VOID
 
-TRAIN, VAL = "train", "val"
+TRAIN, VAL, TEST = "train", "val", "test"
 CONSEQUENCES = {
     None: ("", "a network cannot learn it from these labels"),
     TRAIN: (" among the training images", "it cannot be learnt from this split"),
     VAL: (" among the validation images", "its IoU cannot be measured on this split"),
+    TEST: (" among the test images", "its IoU cannot be measured on them"),
 }
 """Side of the split that lacks a class (None: both), in words, and what follows."""
 
@@ -19,7 +20,7 @@ def absent_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> 
     """Sentences on the classes that all labels lack, and on those that one side lacks; pixels `[K]` by side."""
     overall = sum(counts.values(), np.zeros(len(classes), np.int64))
     out = []
-    sides: dict[str | None, np.ndarray] = {None: overall, **{s: counts[s] for s in (TRAIN, VAL) if s in counts}}
+    sides: dict[str | None, np.ndarray] = {None: overall, **{s: counts[s] for s in (TRAIN, VAL, TEST) if s in counts}}
     for side, found in sides.items():
         if not found.sum():
             continue
@@ -29,6 +30,13 @@ def absent_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> 
             names = " or of ".join(f"“{name}”" for name in lacking)
             out.append(f"No pixel of {names}{where}: {so}.")
     return out
+
+
+def unmeasured(split: str, pixels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The sentence on the classes of which the labels of a scored split hold no pixel; `pixels [K]`."""
+    lacking = [f"“{c}”" for c, n in zip(classes, pixels, strict=True) if not n]
+    where, so = CONSEQUENCES.get(split, (" among these images", "its IoU cannot be measured on them"))
+    return [f"No pixel of {' or of '.join(lacking)}{where}: {so}."] if lacking else []
 
 
 def empty_labels(counts: Mapping[str, np.ndarray], void: int, classes: Sequence[str], ids: bool) -> list[str]:
@@ -46,6 +54,6 @@ def empty_labels(counts: Mapping[str, np.ndarray], void: int, classes: Sequence[
             f"no label holds a {what}, but {void:,} pixels are void ({VOID}): if {VOID} is your {second}, set "
             f'data.reader.palette to {{"#000000": {first}, "#ffffff": {second}}}, or write 1 in its place'
         ]
-    sides = {TRAIN: "training", VAL: "validation"}
+    sides = {TRAIN: "training", VAL: "validation", TEST: "test"}
     empty = [words for side, words in sides.items() if side in counts and not counts[side].sum()]
     return [f"every pixel of the {words} labels is void ({VOID}): accepted is another split" for words in empty]

@@ -25,16 +25,17 @@ def check_grids(pair: Pair, grid: Grid | None, height: int, width: int) -> None:
     with opened(pair.label) as source:
         theirs = grid_of(source)
         size = (source.height, source.width)
-    same = size == (height, width) and (grid is None or theirs is None or _same(grid, theirs, height, width))
+    same = size == (height, width) and (grid is None or theirs is None or same_grid(grid, theirs, height, width))
     if not same:
         raise ValueError(
-            f"{file_name(pair.image)}: the image is {width}x{height}{_words(grid)}, its label "
-            f"{size[1]}x{size[0]}{_words(theirs)}: accepted are equal sizes and grids "
+            f"{file_name(pair.image)}: the image is {width}x{height}{grid_words(grid)}, its label "
+            f"{size[1]}x{size[0]}{grid_words(theirs)}: accepted are equal sizes and grids "
             "(gdalwarp -r near -te ... -tr ... puts a label on the grid of an image)"
         )
 
 
-def _same(a: Grid, b: Grid, height: int, width: int) -> bool:
+def same_grid(a: Grid, b: Grid, height: int, width: int) -> bool:
+    """Whether images of this size have the same places on two grids."""
     corners = np.array([(x, y, 1) for x in (0, width) for y in (0, height)])
     places = [corners @ np.reshape(grid.transform, (2, 3)).T for grid in (a, b)]
     pixel = min(np.hypot(a.transform[0], a.transform[3]), np.hypot(a.transform[1], a.transform[4]))
@@ -49,7 +50,8 @@ def _same_crs(a: str | None, b: str | None) -> bool:
     return bool(first == second) or (first.to_epsg() is not None and first.to_epsg() == second.to_epsg())
 
 
-def _words(grid: Grid | None) -> str:
+def grid_words(grid: Grid | None) -> str:
+    """A grid as the end of a sentence."""
     if grid is None:
         return " without georeference"
     crs = optional("rasterio.crs", "comparing grids").CRS.from_wkt(grid.crs) if grid.crs else None

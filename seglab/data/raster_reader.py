@@ -1,13 +1,13 @@
 """The reader of rasters: images of any bands and types, labels as rasters or polygons."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from seglab.data.folder import FolderReader, Pair
+from seglab.data.folder import FolderReader, Pair, covered
 from seglab.data.listing import SUFFIXES, images_by_name, natural
 from seglab.data.pixels import Pixels
 from seglab.data.polygons import BEGINNINGS, SHAPEFILE, Polygons, any_touches, check_order, is_polygons, read_polygons
@@ -27,6 +27,9 @@ BESIDE = (*WORLD_FILES, ".wld", ".msk", ".xml", *SHAPEFILE)
 """Suffixes of files that belong to an image or a label of the same name."""
 
 NEEDS = "data=raster"
+
+STRIP = 512
+"""Rows of a strip: those of the usual tiles of a GeoTIFF, so that each is decoded once."""
 
 READING = Lock()
 """Held while a file of polygons for all images is read: once, however many threads ask for it."""
@@ -71,12 +74,12 @@ class RasterReader(FolderReader):
             optional(module, NEEDS)
         super().check(classes)
         check_order(self.order, classes)
-        if self.outside is not None or self.polygons is not None:
-            self._outside(classes)
         path = Path(self.polygons or "none.gpkg")
         if path.is_absolute() or ".." in path.parts or not is_polygons(path):
             accepted = f"a path below the root that ends in {', '.join(BEGINNINGS)}"
             raise ValueError(f"data.reader.polygons={self.polygons!r}: accepted is {accepted}")
+        if self.outside is not None or self.polygons is not None:
+            self._outside(classes)
 
     def _outside(self, classes: Mapping[str, str]) -> int:
         accepted = f"accepted are {', '.join(classes)} and void"
@@ -129,6 +132,13 @@ class RasterReader(FolderReader):
         """The bands of a pair. Raises ValueError that names the file and the reason."""
         with open_raster(pair.image, self.bands) as raster:
             return raster.read(0, 0, raster.height, raster.width)
+
+    def strips(self, pair: Pair, classes: Mapping[str, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        with open_raster(pair.image, self.bands) as raster:
+            mask = self.mask(pair, self.label(pair, classes), classes)
+            for top in range(0, raster.height, STRIP):
+                part = raster.read(top, 0, min(STRIP, raster.height - top), raster.width)
+                yield part.values, covered(mask[top : top + STRIP], part)
 
     def label(self, pair: Pair, classes: Mapping[str, str]) -> np.ndarray:
         """Ids or colours of the label's file, or the index map of polygons. Raises ValueError that names the file."""

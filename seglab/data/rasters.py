@@ -153,14 +153,21 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
 def opened(path: Path) -> Iterator[Any]:
     """The file as rasterio's dataset. Raises ValueError that names the file, and MissingExtra."""
     rasterio = optional("rasterio", f"{file_name(path)}: reading a raster")
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    _pass_over(rasterio.errors.NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
         with named(path):
             if not path.is_file():
                 raise FileNotFoundError(2, "no such file")
             source = rasterio.io.DatasetReader(str(path.absolute()), driver=list(DRIVERS))
         with source:
             yield source
+
+
+def _pass_over(category: type[Warning]) -> None:
+    """Ignores warnings of a kind from now on: `catch_warnings` around a call would end it for other threads, too."""
+    wanted = ("ignore", None, category, None, 0)
+    if wanted not in warnings.filters:
+        warnings.simplefilter("ignore", category)
 
 
 def metres(path: Path) -> float | None:

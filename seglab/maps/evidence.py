@@ -44,12 +44,16 @@ class Evidence:
 
 @torch.no_grad()
 def scored_batches(
-    net: Network, data: SegmentationData, precision: str, device: torch.device
+    net: Network,
+    data: SegmentationData,
+    precision: str,
+    device: torch.device,
+    indices: list[int] | None = None,
 ) -> Iterator[tuple[Mapping[str, Any], Scored]]:
-    """All validation images in order, batched and computed as validation does while training."""
+    """All validation images in order, batched and computed as validation does while training; or those at `indices`."""
     scoring = Scoring(list(data.classes))
     scoring.begin(net)
-    for batch in data.scored_loaders()[0]:
+    for batch in data.plain_loader(data.indices[1] if indices is None else indices):
         ready = data.on_after_batch_transfer({k: _moved(v, device) for k, v in batch.items()}, 0)
         with autocast(precision, device):
             scored = scoring.score(scoring.logits(ready["image"]), ready["mask"])

@@ -14,17 +14,16 @@ from seglab.config.foreign import check_model
 from seglab.config.read import read
 from seglab.config.schema import Config
 from seglab.machine.files import replacing
-from seglab.machine.precision import resolved_precision
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.predict import qgis
 from seglab.predict.comparison import TOLERANCE, Computed, batches, compared
 from seglab.predict.int8 import LOST, measured, quantised
 from seglab.predict.onnx_file import Session, onnx_of
-from seglab.predict.predict import in_precision, trained_network
 from seglab.predict.program import Form, Program, traced
 from seglab.predict.samples import Samples, samples_of
-from seglab.predict.scale import scale_of
+from seglab.predict.scale import Scale, scale_of
+from seglab.predict.trained import in_precision, precision_on, trained_network
 from seglab.run.folder import Run
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -65,18 +64,18 @@ def export(run: Run, out: Path, wish: Wish) -> Iterator[str]:
     samples = samples_of(run, config, wish.root)
     if wish.int8 and not samples.training:
         raise ValueError(f"--int8 measures activations on training images, and there are {samples.words}")
-    known = run.environment() if run.environment_file.exists() else {}
+    scale = scale_of(run)
     facts = facts_of(run, config, net, wish)
     form = Form()
     if wish.tiles is not None:
         yield from qgis.notes(net.bands, samples.dtype_of(net))
-        tiles = wish.tiles.at(known.get("resolution"))
+        tiles = wish.tiles.at(metres_seen(scale))
         form = tiles.form
         facts |= tiles.facts(net.bands)
     content, computed = made(net, form, facts, wish.format)
     yield from _checked(net, config, form, computed, samples)
-    if (words := scale_of(run).words) is not None:
-        yield f"{words.partition(';')[0]}: resize images so before this file sees them"
+    if scale.words:
+        yield f"{scale.words.partition(';')[0]}: resize images so before this file sees them"
     if wish.int8:
         small = quantised(content, samples, form)
         yield from _beside(content, small, samples, form, list(config.classes))
@@ -94,6 +93,13 @@ def check_replaces(out: Path, format: str) -> None:
         raise FileNotFoundError(f"--out {out}: no folder {out.parent}")
     if out.is_dir() or (out.exists() and MARK.encode() not in out.read_bytes()):
         raise ValueError(f"--out {out}: would replace something that is no export of seglab; accepted is another name")
+
+
+def metres_seen(scale: Scale) -> float | None:
+    """Side of a pixel that the network sees, in metres; None where it is not known or differs between images."""
+    if scale.metres is None or scale.size is not None:
+        return None
+    return scale.metres / (scale.factors[0] * scale.factors[1]) ** 0.5
 
 
 def facts_of(run: Run, config: Config, net: Network, wish: Wish) -> dict[str, str]:
@@ -139,7 +145,7 @@ def _checked(net: Network, config: Config, form: Form, computed: Computed, sampl
             "output, so no file is written"
         )
     yield f"checked in float32 on {samples.words}, {', '.join(found.sizes)}: {found}"
-    precision = resolved_precision(config.precision, "cpu")
+    precision = precision_on(config, "cpu")
     if precision != "32":
         own = Program(in_precision(for_inference(net), precision), form)
         equal = compared(computed, own.of, inputs).equal

@@ -1,7 +1,9 @@
 """Images and labels of a run's validation samples, from the user's own places: a run folder is not asked where."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from seglab.config.foreign import build_reader
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
 from seglab.run.folder import Run
+
+if TYPE_CHECKING:
+    from seglab.data.cache import PixelCache
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
 """Name -> image `[H,W,C]` and index map `uint8 [H,W]`, or None."""
@@ -22,7 +27,8 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
     return _decoded(run, config) if root is None else _read_from(root, config)
 
 
-def _decoded(run: Run, config: Config) -> Look:
+def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
+    """The content of the data that a run was trained on, and their decoded copy. Raises ValueError, one line."""
     from seglab.data.cache import cached
 
     content = run.environment().get("data") if run.environment_file.exists() else None
@@ -31,25 +37,43 @@ def _decoded(run: Run, config: Config) -> Look:
     found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
     if found is None:
         raise ValueError(f"{own_cache()} holds no copy of it; --data ROOT shows it")
-    cache = found
+    return content, found
+
+
+def _decoded(run: Run, config: Config) -> Look:
+    from seglab.data.windows import WindowGrid
+
+    _, whole = decoded_copy(run, config)
+    window = of_data(config).window
+    cache = WindowGrid(whole, window) if window else whole
     place = {name: i for i, name in enumerate(cache.names)}
     return lambda name: cache[place[name]] if name in place else None
 
 
 def _read_from(root: Path, config: Config) -> Look:
     from seglab.data.resize import resized
+    from seglab.data.windows import window_named
 
     reader = build_reader(config)
     pairs, faults = reader.pairs(root)
     if not pairs:
         raise ValueError(f"{root}: no pair of an image and a label in it: {'; '.join(faults[:3])}")
-    size = of_data(config).height_width
+    how = of_data(config)
     found = {pair.name: pair for pair in pairs}
 
-    def look(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    @lru_cache(1)  # the windows of a scene are asked for one after the other
+    def whole(name: str) -> tuple[np.ndarray, np.ndarray] | None:
         try:
-            return resized(*reader.load(found[name], config.classes), size) if name in found else None
+            return resized(*reader.load(found[name], config.classes), how.height_width) if name in found else None
         except ValueError:
             return None  # a picture that can't be read
 
-    return look
+    def window(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        scene, top, left = window_named(name)
+        if how.window is None or (pixels := whole(scene)) is None:
+            return None
+        height, width = how.window
+        image, mask = (array[top : top + height, left : left + width] for array in pixels)
+        return image, mask
+
+    return window if how.window else whole

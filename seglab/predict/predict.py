@@ -1,160 +1,165 @@
-"""A run and images of any size -> maps."""
+"""Runs and images of any size -> maps."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from math import isqrt
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from seglab.config.foreign import check_model
-from seglab.config.parts import build_model
-from seglab.config.read import read
-from seglab.config.schema import Config, ConfigError
-from seglab.data.pixels import read_image
-from seglab.labels import VOID, color_image
-from seglab.machine.precision import autocast, resolved_precision
-from seglab.maps.scoring import predict
-from seglab.models.inference import for_inference
-from seglab.models.network import Network
-from seglab.predict.files import check_names, height_and_width, large_pictures, save
-from seglab.predict.memory import bytes_per_pixel, free_memory
-from seglab.predict.scale import Scale, back, scale_of
-from seglab.run import checkpoints
-from seglab.run.folder import Run
+from seglab.data.rasters import Grid, Raster, grid_of, open_raster, opened
+from seglab.data.stored import ORIENTATION
+from seglab.machine.extras import installed
+from seglab.machine.files import remove_if_empty
+from seglab.predict.files import check_names, large_pictures
+from seglab.predict.memory import TILES, check_decoding, tiling_for
+from seglab.predict.outputs import COLOR, VECTOR, Sheet, Wanted, write_outputs
+from seglab.predict.resume import InMemory, digest_of, kept
+from seglab.predict.scale import seen
+from seglab.predict.scene import IDS, PROBABILITIES, Scene
+from seglab.predict.tiling import Area, Tiling
+from seglab.predict.trained import Trained, in_precision, load, load_network
+
+__all__ = ["Mapper", "Options", "in_precision", "load", "load_network", "write_maps"]
 
 
-def load_network(run: Run, checkpoint: str = "last") -> Network:
-    """The trained network of a run, ready for maps. Raises ValueError for a checkpoint that can't be read.
+@dataclass(frozen=True)
+class Options:
+    """How images are mapped: `tile` and `overlap` in pixels, or as the networks need; `tta`: none, flips or d4."""
 
-    It computes in the precision in which the run was scored, on whatever device, and gives logits in float32.
-    """
-    config = check_model(read(run))
-    net = trained_network(run, config, checkpoint)
-    return in_precision(for_inference(net), resolved_precision(config.precision, "cpu"))
-
-
-def trained_network(run: Run, config: Config, checkpoint: str = "last") -> Network:
-    """The network as the training left it, of a config that `check_model` gave. Raises ValueError.
-
-    A run folder is untrusted: its config may only name models of conf/model, its checkpoint only hold weights.
-    """
-    path = {"last": run.last_checkpoint, "best": run.best_checkpoint}[checkpoint]
-    weights = checkpoints.weights(path, run)
-    if _sizes(_expected(config)) != _sizes(weights):
-        raise ValueError(f"{path}: not a readable checkpoint of this run (its weights are those of another model)")
-    net = build_model(config)
-    net.load_state_dict(weights)
-    return net
+    wanted: Wanted = field(default_factory=Wanted)
+    tile: int | None = None
+    overlap: int | None = None
+    tta: str = "none"
+    area: Area | None = None
 
 
-def _expected(config: Config) -> dict[str, Tensor]:
-    """The weights of the model, which take no memory, however large a network the config asks for."""
-    try:
-        with torch.device("meta"):
-            return build_model(config).state_dict()
-    except ConfigError as e:
-        raise ConfigError(str(e).splitlines()[0]) from e
-
-
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, tuple]:
-    return {name: (value.dtype, tuple(value.shape)) for name, value in state.items()}
-
-
-def in_precision(net: Network, precision: str) -> Network:
-    """`net` itself, from now on always computing in `precision` with logits in float32."""
-    forward = net.forward
-
-    def computed(image: Tensor) -> Tensor:
-        with autocast(precision, image.device):
-            return forward(image).float()
-
-    net.forward = computed  # type: ignore[method-assign]
-    return net
-
-
-LARGE = 1_000_000
-"""Pixels from which on the memory for a map is compared with what is free."""
-
-TOO_LARGE = "cut it into tiles that overlap"
+def nothing(pixels: int) -> None:
+    """Takes no notice of the pixels that are done."""
 
 
 def write_maps(
-    run: Run, images: Sequence[Path], out: Path, checkpoint: str = "last", scale: Scale | None = None
+    trained: Trained,
+    images: Sequence[Path],
+    out: Path,
+    options: Options | None = None,
+    progress: Callable[[int], None] = nothing,
 ) -> Iterator[Path]:
-    """Writes `<name>.png` (class ids) and `<name>_color.png` for each image and yields the former.
+    """Writes the map of each image, `<stem>.tif` of one that tells its place, else `<stem>.png`, and yields its path.
 
-    A pixel that is transparent, or that its file calls no data, is VOID. `scale`: the run's own unless given. Raises
-    ValueError at once if a map would replace another file than a map; and at the end, when the other images have
-    theirs, if one can't be mapped.
+    A pixel that is transparent, or that its file calls no data, is VOID. Raises ValueError at once if a map would
+    replace another file than a map; and at the end, when the other images have theirs, if one can't be mapped.
     """
-    check_names(images, out)
-    return _maps(run, images, out, Mapper(load_network(run, checkpoint), scale or scale_of(run)))
+    mapper = Mapper(trained, out, options or Options(), progress)
+    check_names({image: list(mapper.files(image).values()) for image in images})
+    return _maps(mapper, images)
 
 
-def _maps(run: Run, images: Sequence[Path], out: Path, mapper: "Mapper") -> Iterator[Path]:
-    classes = read(run).classes
+def _maps(mapper: "Mapper", images: Sequence[Path]) -> Iterator[Path]:
     problems = []
     for image in images:
         try:
-            prediction = mapper.map_of(image)
-        except (ValueError, OSError) as e:
+            path = mapper.write(image)
+        except ValueError as e:
             problems.append(str(e))
             continue
-        save(color_image(prediction, classes), out / f"{image.stem}_color.png", run.folder.resolve().name)
-        save(prediction, out / f"{image.stem}.png", run.folder.resolve().name)
-        yield out / f"{image.stem}.png"
+        yield path
     if problems:
         head = f"{len(problems)} of {len(images)} images have no map: " if len(images) > 1 else ""
         raise ValueError(head + "; ".join(problems))
 
 
 class Mapper:
-    """Maps of image files by one network at one scale."""
+    """Maps of image files by some networks, in a folder."""
 
-    def __init__(self, net: Network, scale: Scale):
-        self.net = net
-        self.scale = scale
-        self._bytes_per_pixel: float | None = None
+    def __init__(self, trained: Trained, out: Path, options: Options, progress: Callable[[int], None] = nothing):
+        self.trained = trained
+        self.out = out
+        self.options = options
+        self.progress = progress
 
-    def map_of(self, path: Path) -> np.ndarray:
-        """The map `uint8 [H,W]` of an image. Raises ValueError that names the file and the reason."""
+    def files(self, image: Path) -> dict[str, Path]:
+        """The files of an image's map by kind."""
+        return self.options.wanted.files(self.out, image.stem, _grid(image) is not None)
+
+    def write(self, image: Path) -> Path:
+        """Writes the map of an image and gives its path. Raises ValueError that names the image and the reason."""
         with large_pictures():
-            height, width = self._size(path)
-            self._check_memory(path, *self.scale.of(height, width))
-            image = read_image(path)
-        height, width = image.values.shape[:2]
-        try:
-            prediction = back(predict(self.net, self.scale.shrunk(image.values)), height, width)
-        except (MemoryError, RuntimeError) as e:
-            if isinstance(e, RuntimeError) and "memory" not in str(e):
-                raise
-            raise ValueError(f"{path}: the memory is not enough for {width}x{height} pixels; {TOO_LARGE}") from e
-        if image.hidden is not None:
-            prediction[image.hidden] = VOID
-        return prediction
+            if self.trained.bands is None:
+                check_decoding(image)
+            with open_raster(image, self.trained.bands) as raster:
+                try:
+                    return self._write(image, raster)
+                except (MemoryError, RuntimeError) as e:
+                    if isinstance(e, RuntimeError) and "memory" not in str(e):
+                        raise
+                    raise ValueError(f"{image}: the memory is not enough; --tile takes smaller tiles") from e
 
-    def _size(self, path: Path) -> tuple[int, int]:
-        try:
-            return height_and_width(path)
-        except Image.DecompressionBombError:
-            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise ValueError(f"{path}: more than {most / 1e6:.0f} million pixels; {TOO_LARGE}") from None
-        except (OSError, SyntaxError, ValueError):
-            read_image(path)  # which says what is wrong with it
-            raise
+    def _write(self, image: Path, raster: Raster) -> Path:
+        place = _grid(image)
+        scene = self._scene(raster, place)
+        area = scene.area
+        facts = {"tile": str(scene.tiling.size), "overlap": str(scene.tiling.overlap), "tta": scene.tta}
+        facts |= {"checkpoint": self.trained.checkpoint, "mapped_at": f"{scene.seen.width}x{scene.seen.height}"}
+        grid = place.window(area.top, area.left) if place else None
+        sheet = Sheet(area.height, area.width, grid, self.trained.classes, self.trained.name, facts)
+        files = self.files(image)
+        names = [kind for kind in files if kind not in (COLOR, VECTOR)]
+        with self._part(image, scene, names, sheet) as (part, room):
+            scene.fill(part, self.trained.nets, names, self.progress)
+            write_outputs(part, sheet, files, self.options.wanted, room)
+        return files[IDS]
 
-    def _check_memory(self, path: Path, height: int, width: int) -> None:
-        """Raises ValueError if a map of this size needs more memory than is free."""
-        if height * width < LARGE:
-            return
-        if self._bytes_per_pixel is None:
-            self._bytes_per_pixel = bytes_per_pixel(self.net)
-        needed = self._bytes_per_pixel * height * width
-        free = free_memory()
-        if free is not None and needed > free:
-            side = isqrt(int(0.8 * free / self._bytes_per_pixel)) // 32 * 32
-            sizes = f"a map of {width}x{height} pixels needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free"
-            raise ValueError(f"{path}: {sizes}; {TOO_LARGE}, of at most {side}x{side}")
+    def _scene(self, raster: Raster, grid: Grid | None) -> Scene:
+        area = self.options.area or Area(0, 0, raster.width, raster.height)
+        if not area.within(raster.height, raster.width):
+            size = f"{raster.width}x{raster.height}"
+            raise ValueError(f"{raster.path}: --area {' '.join(map(str, area))}: accepted is a part of {size} pixels")
+        scale = self.trained.scale.for_image(raster.path, grid)
+        tiling = self._tiling(max(scale.of(raster.height, raster.width)))
+        return Scene(raster, seen(raster, scale, tiling.size), area, tiling, self.options.tta)
+
+    def _tiling(self, side: int) -> Tiling:
+        """The tiles of an image of this side; one that any tile holds needs no estimate of the memory."""
+        if side <= TILES[-1] and self.options.tile is None and self.options.overlap is None:
+            return Tiling(max(TILES[-1], *(net.divisor for net in self.trained.nets)), 0)
+        return self._of_networks
+
+    @cached_property
+    def _of_networks(self) -> Tiling:
+        return tiling_for(self.trained.nets, self.options.tile, self.options.overlap)
+
+    @contextmanager
+    def _part(self, image: Path, scene: Scene, names: Sequence[str], sheet: Sheet) -> Iterator[tuple]:
+        """Where finished rows are kept, on the disk if there is something to resume, and a folder for other files."""
+        there = self.out.exists()
+        self.out.mkdir(parents=True, exist_ok=True)
+        classes = len(self.trained.classes)
+        shapes = {n: (scene.area.width, classes) if n == PROBABILITIES else (scene.area.width,) for n in names}
+        try:
+            if scene.rows_of_tiles == 1:
+                with tempfile.TemporaryDirectory(prefix=".map.", dir=self.out) as room:
+                    yield InMemory(), Path(room)
+                return
+            facts = [self.trained.digest, scene.area, sorted(names), sheet.tags, sheet.grid]
+            with kept(self.out, image.stem, digest_of(facts, image), shapes) as (part, folder):
+                yield part, folder
+        finally:
+            if not there:
+                remove_if_empty(self.out)
+
+
+def _grid(image: Path) -> Grid | None:
+    """The place of an image on the earth; None where it tells none, is turned as it is read, or rasterio is missing."""
+    if not installed("rasterio"):
+        return None
+    with suppress(Exception), large_pictures(), Image.open(image) as picture:  # it may be none of Pillow's, or broken
+        if picture.getexif().get(ORIENTATION, 1) != 1:
+            return None
+    try:
+        with opened(image) as source:
+            return grid_of(source)
+    except ValueError:
+        return None

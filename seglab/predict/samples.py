@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seglab.config.foreign import build_reader
-from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
-from seglab.data import DataError, SegmentationData
-from seglab.data.cache import PixelCache, cached
+from seglab.data.cache import PixelCache
+from seglab.data.windows import WindowGrid
 from seglab.models.network import Network
+from seglab.predict.dataset import cache_of, data_of, positions
 from seglab.run.folder import Run
 
 SIDE = 256
@@ -22,7 +21,7 @@ SIDE = 256
 class Samples:
     """A run's images on both sides of its split, as positions in `cache`; drawn ones stand for a cache that is None."""
 
-    cache: PixelCache | None
+    cache: PixelCache | WindowGrid | None
     training: Sequence[int]
     validation: Sequence[int]
     words: str
@@ -32,11 +31,11 @@ class Samples:
         """Type of the pixels that a network was trained on. Raises ValueError where it is not known."""
         if self.cache is None and net.of_rasters:
             raise ValueError("the type of the run's pixels is not known; --data ROOT shows them")
-        return "uint8" if self.cache is None else str(self.cache.dtype)
+        return "uint8" if self.cache is None else str(self.cache[0][0].dtype)
 
     def images(self, count: int, net: Network) -> list[np.ndarray]:
         """At most `count` validation images `[H,W,C]`, else so many drawn ones that a network takes."""
-        if self.cache is not None and self.validation:
+        if self.cache is not None:
             return [self.cache[i][0] for i in spread(self.validation, count)]
         if net.of_rasters:
             return drawn(net.low.numpy(), net.high.numpy(), count)
@@ -45,34 +44,15 @@ class Samples:
 
 def samples_of(run: Run, config: Config, root: Path | None) -> Samples:
     """The run's images in `root`, else in the user's own cache. Raises ValueError where `root` does not hold them."""
-    if root is not None:
-        return Samples(*_read(root, config), f"validation images of {root}")
     try:
-        return Samples(*_decoded(run, config), "validation images of the run")
+        data = data_of(run, config, root)
+        cache = cache_of(data)
+        validation = positions(data, "val")
     except ValueError as e:
+        if root is not None:
+            raise
         return Samples(None, [], [], f"drawn images ({e})")
-
-
-def _read(root: Path, config: Config) -> tuple[PixelCache, Sequence[int], Sequence[int]]:
-    settings = of_data(config).model_dump() | {"classes": config.classes, "reader": build_reader(config), "seed": 0}
-    data = SegmentationData(root, augment=[], cache_dir=str(own_cache()), **settings)
-    try:
-        data.setup()
-    except DataError as e:
-        raise ValueError(str(e).splitlines()[0]) from e
-    return data.cache, *data.indices
-
-
-def _decoded(run: Run, config: Config) -> tuple[PixelCache, Sequence[int], Sequence[int]]:
-    content = run.environment().get("data") if run.environment_file.exists() else None
-    size = of_data(config).height_width
-    cache = cached(own_cache(), content, build_reader(config), config.classes, size) if content else None
-    if cache is None:
-        raise ValueError(f"{own_cache()} holds no copy of the run's; --data ROOT shows them")
-    known = run.records.validation()
-    kept = set(known.names) if known else set()
-    training, validation = ([i for i, n in enumerate(cache.names) if (n in kept) == wanted] for wanted in (False, True))
-    return cache, training, validation
+    return Samples(cache, data.sides[0], validation, f"validation images of {'the run' if root is None else root}")
 
 
 def spread(positions: Sequence[int], count: int) -> list[int]:
@@ -82,7 +62,7 @@ def spread(positions: Sequence[int], count: int) -> list[int]:
     return [positions[i] for i in np.linspace(0, len(positions) - 1, count).round().astype(int)]
 
 
-def drawn(low: np.ndarray, high: np.ndarray, count: int = 3) -> list[np.ndarray]:
+def drawn(low: np.ndarray, high: np.ndarray, count: int) -> list[np.ndarray]:
     """Images `float32 [SIDE,SIDE,C]` of blocks with noise, each band from its `low` to its `high` `[C]`."""
     out = []
     for seed in range(count):

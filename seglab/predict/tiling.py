@@ -32,6 +32,10 @@ class Area(NamedTuple):
     width: int
     height: int
 
+    def within(self, height: int, width: int) -> bool:
+        """Whether it has pixels, and all are of an image of this size."""
+        return 0 <= self.left < self.left + self.width <= width and 0 <= self.top < self.top + self.height <= height
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -81,6 +85,8 @@ class Block(NamedTuple):
     scores: Tensor
     classes: Tensor
     hidden: np.ndarray | None
+    last: bool
+    """of its rows"""
 
 
 class Strip(NamedTuple):
@@ -102,11 +108,10 @@ def tiled(
     """
     row: list[Block] = []
     for block in blocks(nets, raster, tiling, area, tta):
-        if row and row[-1].top != block.top:
+        row.append(block)
+        if block.last:
             yield _strip(row)
             row = []
-        row.append(block)
-    yield _strip(row)
 
 
 def _strip(row: Sequence[Block]) -> Strip:
@@ -138,7 +143,8 @@ def blocks(
             scores = probabilities(finished)  # of all: kernels round the last pixels of a row otherwise than others
             classes = class_map((finished[0] if len(finished) == 1 else scores)[None])[0].to(torch.uint8)
             hidden = None if tile.hidden is None else tile.hidden[inner]
-            yield Block(part.start, across.start, scores[:, *inner], classes[inner], hidden)
+            last = across.stop == left + width
+            yield Block(part.start, across.start, scores[:, *inner], classes[inner], hidden, last)
 
 
 def probabilities(logits: Sequence[Tensor]) -> Tensor:

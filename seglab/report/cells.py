@@ -11,6 +11,7 @@ from seglab.config.identity import WORDS, Identity, recorded
 from seglab.config.read import read
 from seglab.config.schema import Config, flat
 from seglab.pages.text import printable
+from seglab.run.evaluations import flat as flat_scores
 from seglab.run.folder import DONE, Run, runs_of
 
 SUPERSEDED, UNREADABLE = "superseded", "unreadable"
@@ -33,6 +34,10 @@ class Cell:
     results: Mapping[str, Any]
     val: Mapping[str, float | None]
     """validation scores by key; empty unless done"""
+    test: Mapping[str, float | None]
+    """scores of the test split by key, by which no cell is ranked; empty unless `seglab evaluate` scored it"""
+    notes: Sequence[str]
+    """sentences on the test scores that a reader must know"""
     run: Run
     config: Config
     identity: Identity
@@ -53,6 +58,8 @@ class Found:
     results: Mapping[str, Any]
     finished: str
     val: Mapping[str, float | None]
+    test: Mapping[str, float | None]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -122,14 +129,30 @@ def _found(run: Run) -> Found:
     environment = run.environment() if run.environment_file.exists() else {}
     results = run.results()
     val = run.scores() if results["status"] == DONE else {}
-    return Found(run, config, recorded(environment, config), results, run.finished, val)
+    identity = recorded(environment, config)
+    return Found(run, config, identity, results, run.finished, val, *_tested(run, results, identity.data))
+
+
+def _tested(run: Run, results: Mapping[str, Any], data: str) -> tuple[dict[str, float | None], list[str]]:
+    """Scores of the test split of a finished run, and sentences on them."""
+    name = printable(run.folder.name)
+    try:
+        found = run.evaluations.test(results.get("identity", ""), data) if results["status"] == DONE else None
+    except (OSError, ValueError) as e:
+        return {}, [f"{name}: its test scores can't be read ({printable(first_line(e))})"]
+    if found is None:
+        return {}, []
+    often = f"{name}: its test split was scored {found['looks']} times, which biases what is chosen by it"
+    return flat_scores(found), [often] if found["looks"] > 1 else []
 
 
 def _cell(place: tuple, found: Found, results: Mapping[str, Any]) -> Cell:
     table, loss, epochs, seed = place
     val = found.val if results["status"] == DONE else {}
     name = printable(found.run.folder.name)
-    return Cell(table, loss, epochs, seed, name, results, val, found.run, found.config, found.identity)
+    test = found.test if results["status"] == DONE else {}
+    own = (found.run, found.config, found.identity)
+    return Cell(table, loss, epochs, seed, name, results, val, test, found.notes, *own)
 
 
 def _superseded(f: Found, by: Found) -> dict[str, Any]:

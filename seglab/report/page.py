@@ -20,7 +20,7 @@ from seglab.report.statistics import DRAWS
 from seglab.report.study import Entry, Table, colors_of, read_tables
 from seglab.report.symptoms import symptoms
 from seglab.report.wall import MOST_BYTES, Wall, build_wall
-from seglab.scores import SCORES, keys
+from seglab.scores import MAIN, SCORES, keys
 
 if TYPE_CHECKING:
     from seglab.data import SegmentationData
@@ -196,7 +196,17 @@ def _scores(found: Comparison, table: Table) -> list[ScoreTable]:
         wanted.append(keys(score, table.classes))
     for part, names in zip(out, wanted, strict=True):
         part.rows = [(group, [_mean(group, name) for name in names]) for group in groups]
+    if out and any(e.cell.test for group in groups for e in group.done):
+        out[0].columns.append(f"test {MAIN.label}")
+        for group, values in out[0].rows:
+            values.append(_test(group))
     return out if groups else []
+
+
+def _test(group: Group) -> float | None:
+    """Mean mIoU of the test split; None unless every finished seed has one."""
+    known = [v for v in (e.cell.test.get(MAIN.name) for e in group.done) if v is not None]
+    return float(np.mean(known)) if len(known) == len(group.done) else None
 
 
 def _mean(group: Group, name: str) -> float | None:

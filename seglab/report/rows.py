@@ -6,10 +6,10 @@ from typing import Any
 from seglab.report.cells import UNREADABLE, Study, read_cells
 from seglab.scores import SCORES
 
-REFERENCES = [score.name for score in SCORES if score.reference]
-
 HEADS = ("table", "loss", "epochs", "seed", "status")
 """Columns that say which cell it is, and whether it has a score."""
+
+REFERENCES = [score.name for score in SCORES if score.reference]
 
 Row = dict[str, Any]
 
@@ -36,12 +36,13 @@ def rows(study: Study) -> list[Row]:
     """One row a run, all with the same keys; those of superseded and unreadable runs are last."""
     found = study.cells + study.superseded
     scores = list(dict.fromkeys(key for c in found for key in c.val))
+    tests = list(dict.fromkeys(key for c in found for key in c.test))
     out: list[Row] = []
     for c in found:
-        place = {head: getattr(c, head) for head in HEADS}
         numbers = {key.replace("/", "."): c.val.get(key) for key in scores}
-        references = {key: c.results.get(key) for key in REFERENCES}
-        out.append(place | numbers | references | {"folder": c.folder, "reason": c.results.get("reason")})
+        numbers |= {key: c.results.get(key) for key in REFERENCES} | {f"test/{key}": c.test.get(key) for key in tests}
+        place = {head: getattr(c, head) for head in HEADS}
+        out.append(place | numbers | {"folder": c.folder, "reason": c.results.get("reason")})
     columns = list(out[0]) if out else [*HEADS, *REFERENCES, "folder", "reason"]
     for folder, why in study.unreadable.items():
         out.append(dict.fromkeys(columns) | {"status": UNREADABLE, "folder": folder, "reason": why})

@@ -116,7 +116,7 @@ def cell_name(loss: str, epochs: int, seed: int, seeds: int) -> str:
 def _entry(cell: Cell, among: Sequence[Cell]) -> Entry:
     name = cell_name(cell.loss, cell.epochs, cell.seed, len({c.seed for c in among}))
     run = cell.run
-    entry = Entry(cell, run, cell.config, name)
+    entry = Entry(cell, run, cell.config, name, problems=[*cell.notes])
     if not 0 < len(cell.config.classes) <= VOID:
         raise ConfigError(f"data.classes names {len(cell.config.classes)} classes; accepted are 1 to {VOID}")
     wrong = {k: v for k, v in cell.config.classes.items() if not is_color(v)}
@@ -126,7 +126,7 @@ def _entry(cell: Cell, among: Sequence[Cell]) -> Entry:
             setattr(entry, part, read())
         except (ValueError, OSError) as e:
             entry.problems.append(f"{cell.folder}: {part} can't be read ({printable(first_line(e))})")
-    if entry.done and entry.validation is None and not entry.problems:
+    if entry.done and entry.validation is None and len(entry.problems) == len(cell.notes):
         entry.problems.append(f"{cell.folder}: no validation.csv, so it is neither compared nor shown on the wall")
     return entry
 

@@ -16,16 +16,23 @@ from seglab.scores import MAIN
 
 
 def grid_table(table: Sequence[Cell]) -> list[list[str]]:
-    """Header and rows: losses down, epochs across, in each cell the validation mIoU (a mean over n seeds)."""
-    epochs = sorted({c.epochs for c in table})
-    rows = [["loss", *(f"{e} epochs" for e in epochs)]]
+    """Header and rows: losses down, epochs across, in each cell the validation mIoU (a mean over n seeds).
+
+    Where cells have a score of the test split, another column holds it.
+    """
+    columns: list[tuple[int, str]] = []
+    for e in sorted({c.epochs for c in table}):
+        columns += [(e, "val"), *([(e, "test")] if any(c.test for c in table if c.epochs == e) else [])]
+    rows = [["loss", *(f"{e} epochs{', test' * (part == 'test')}" for e, part in columns)]]
     for loss in dict.fromkeys(c.loss for c in table):
-        rows.append([loss, *(_score([c for c in table if (c.loss, c.epochs) == (loss, e)]) for e in epochs)])
+        rows.append([loss, *(_score([c for c in table if (c.loss, c.epochs) == (loss, e)], p) for e, p in columns)])
     return rows
 
 
-def _score(found: Sequence[Cell]) -> str:
-    scores = [v for c in found if c.status == DONE and (v := c.val.get(MAIN.name)) is not None]
+def _score(found: Sequence[Cell], part: str) -> str:
+    scores = [v for c in found if c.status == DONE and (v := getattr(c, part).get(MAIN.name)) is not None]
+    if part == "test" and not scores:
+        return ""
     if len(found) <= 1:
         return f"{scores[0]:.4f}" if scores else "".join(c.status for c in found)
     return f"{mean(scores):.4f} (n={len(scores)} of {len(found)})" if scores else f"none of {len(found)} done"
@@ -40,7 +47,7 @@ def grid_markdown(study: Study) -> str:
         known = [c.results.get("majority_miou") for c in table if c.status == DONE]
         constant = {f"{value:.4f}" for value in known if value is not None}
         parts += [f"constant map of the most frequent class: {' or '.join(sorted(constant))}"] if constant else []
-        parts += mixtures(table)
+        parts += mixtures(table) + [note for c in table for note in c.notes]
     for c in [c for c in study.cells if c.status != DONE] + study.superseded:
         reason = printable(c.results["reason"])
         parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {reason}")

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there, and the newest one that a training may go on from."""
 
+import hashlib
 import os
 import shutil
 import zipfile
@@ -99,6 +100,12 @@ def weights(path: Path, run: Run) -> dict[str, torch.Tensor]:
     if not plain or sum(v.numel() * v.element_size() for v in found.values()) > path.stat().st_size:
         raise RecordError(f"{path}: not a readable checkpoint of this run (it holds other things than weights)")
     return found
+
+
+def digest(path: Path, run: Run) -> str:
+    """Hash of a checkpoint's file. Raises RecordError for a link out of the run folder."""
+    with inside(path, run.folder).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from seglab.machine.files import without_nan, write_whole
+from seglab.run.evaluations import Evaluations
 from seglab.run.metrics import dictionaries, floats, with_newer_scores
 from seglab.run.reading import RecordError, is_locked, json_object, text, yaml_mapping
 from seglab.run.records import Records
@@ -51,6 +52,7 @@ class Run:
         self.profile_table = self.folder / "profile.csv"
         self.profile_text = self.folder / "profile.md"
         self.records = Records(self.folder)
+        self.evaluations = Evaluations(self.folder / "evaluation", self.folder)
         self._lock = FileLock(self.folder / ".lock")
         self._holder_file = self.folder / ".holder"
 

@@ -1,4 +1,4 @@
-"""The shapes of what results.json and environment.json hold: a file from elsewhere that has another is refused."""
+"""The shapes of what the JSON files of a run folder hold: a file from elsewhere that has another is refused."""
 
 from typing import Annotated, Any, Literal
 
@@ -54,3 +54,29 @@ class Environment(Known):
     device: str | None = None
     finished: str | None = None
     original_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+
+
+class BoundaryF(Known):
+    """The boundary F-score at one distance."""
+
+    mean: Score
+    classes: dict[str, Score]
+
+
+class Evaluation(Known):
+    """evaluation/<split>.json."""
+
+    split: Literal["val", "test", "all"]
+    checkpoint: Literal["last", "best"]
+    identity: str
+    weights: str
+    data: str
+    device: str
+    scored: str
+    looks: PositiveInt
+    tile: PositiveInt | None = None
+    images: PositiveInt
+    scenes: NonNegativeInt
+    pixels: PositiveInt
+    scores: dict[str, Score | dict[str, Score]]
+    boundary_f: dict[str, BoundaryF]

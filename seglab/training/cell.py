@@ -171,5 +171,5 @@ def prepare(
     schedule = build_schedule(config)
     lengths = sorted({*(config.marks or ()), config.epochs})
     size = data.original_size
-    metres = median_metres(data.reader, [data.pairs[i] for i in data.indices[0]])
+    metres = median_metres(data.reader, [data.pairs[i] for i in data.pair_sides[0]])
     return data, [Cell(config.but(epochs=epochs, marks=None), key, schedule, size, metres) for epochs in lengths]

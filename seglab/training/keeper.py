@@ -77,7 +77,7 @@ class Keeper:
 
     def _write(self, evidence: Evidence) -> None:
         assert self.kept is not None
-        scenes = {pair.name: pair.scene or "" for pair in self.data.pairs}
+        scenes = self.data.scenes
         order = [self.data.cache.names[i] for i in self.data.indices[1]]
         rows = ((name, scenes[name], [n for row in evidence.counts[name] for n in row]) for name in order)
         self.kept.write_validation(list(self.data.classes), rows)

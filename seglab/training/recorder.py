@@ -152,7 +152,7 @@ class Recorder(pl.Callback):
         epoch = task.epoch
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         numbers = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
-        images = len(self.data.indices[0])
+        images = len(self.data.samples)
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
         with during(trainer, "rows"):
             self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))

@@ -152,11 +152,13 @@ def _fit(
     board: Board | None,
     on_cell_done: CellDone,
 ) -> None:
-    train, val = data.indices
+    test = data.sides[2]
     source = found.run.folder if found else cell.run.folder
     where = source.name if source.parent == cell.study else source
     came = f", resumes from epoch {found.epochs} of {where}" if found else ""
-    log.info("%s: %d images train, %d validate%s", cell.run.folder, len(train), len(val), came)
+    kept = f", {len(test)} are kept for the test" if test else ""
+    numbers = (len(data.samples), len(data.indices[1]))
+    log.info("%s: %d images train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
     clock = PhaseClock() if cell.config.profile and board else None
     with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer:

@@ -1,0 +1,125 @@
+"""Pixels of files into one file: decoded by several threads, written in the order of the pairs."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from seglab.data.folder import FolderReader, Pair
+from seglab.data.problems import DataError, file_name
+from seglab.data.resize import resized
+from seglab.labels import VOID
+
+LARGE = 1 << 26
+"""Pixels of an image beyond which it is decoded in strips, where its reader can, and by itself."""
+
+Kind = tuple[np.dtype, int]
+"""Type of an image's values, and number of its bands."""
+
+Loaded = tuple[tuple[int, ...] | None, Iterable[tuple[np.ndarray, np.ndarray]]]
+"""The size of a sample before it was resized, None for that of its parts; and the parts."""
+
+log = logging.getLogger(__name__)
+
+
+def aligned(size: int, dtype: np.dtype) -> int:
+    """Bytes of a sample, rounded up so that the next one's values lie where a processor reads them at once."""
+    return -(-size // dtype.itemsize) * dtype.itemsize
+
+
+def write(
+    folder: Path,
+    pairs: Sequence[Pair],
+    reader: FolderReader,
+    classes: Mapping[str, str],
+    size: tuple[int, int] | None,
+) -> None:
+    """Writes `pixels.bin` and `index.json` of a cache. Raises DataError with every pair that can't be used."""
+
+    def load(pair: Pair) -> Loaded | str:
+        try:
+            if size is None and reader.extent(pair)[0] > LARGE:
+                return None, reader.strips(pair, classes)  # which are read one after the other
+            image, mask = reader.load(pair, classes)
+            return mask.shape, [resized(image, mask, size)]
+        except ValueError as e:
+            return str(e)
+
+    problems: list[str] = []
+    kind: Kind | None = None
+    index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
+    with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
+        loaded = _few_at_a_time(pool, load, pairs)
+        for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
+            try:
+                if isinstance(got, str):
+                    raise ValueError(got)
+                original, parts = got
+                shape, counts, kind = _append(f, pair, parts, kind)
+            except ValueError as e:
+                problems.append(str(e))
+                continue
+            index["names"].append(pair.name)
+            index["scenes"].append(pair.scene)
+            index["sizes"].append(shape)
+            index["originals"].append(original or shape)
+            index["class_counts"].append(counts[: len(classes)].tolist())
+        f.flush()
+        os.fsync(f.fileno())
+    if problems:
+        raise DataError(pairs[0].image.parent.parent, problems)
+    assert kind is not None
+    facts = {"dtype": kind[0].name, "bands": kind[1]}
+    (folder / "index.json").write_text(json.dumps(index | facts))
+    log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
+
+
+def _append(
+    file: BinaryIO, pair: Pair, parts: Iterable[tuple[np.ndarray, np.ndarray]], kind: Kind | None
+) -> tuple[tuple[int, ...], np.ndarray, Kind]:
+    """Writes a sample given in parts from the top: its size, pixels of each class index, and type and bands.
+
+    Raises ValueError for a type or bands other than `kind`, those of the samples before.
+    """
+    masks: list[np.ndarray] = []
+    counts = np.zeros(VOID + 1, np.int64)
+    written = 0
+    for image, mask in parts:
+        own = (image.dtype, image.shape[2])
+        kind = kind or own
+        if why := other_kind(pair.image, own, kind):
+            raise ValueError(why)
+        written += file.write(np.ascontiguousarray(image).data)
+        counts += np.bincount(mask.ravel(), minlength=VOID + 1)
+        masks.append(mask)
+    assert kind is not None
+    whole = np.concatenate(masks) if len(masks) > 1 else masks[0]
+    written += file.write(np.ascontiguousarray(whole).data)
+    file.write(bytes(aligned(written, kind[0]) - written))
+    return whole.shape, counts, kind
+
+
+def _few_at_a_time(pool: ThreadPoolExecutor, function, items: Sequence):
+    """`map` that keeps only a handful of results waiting: scenes are large."""
+    ahead = 2 * (os.cpu_count() or 1)
+    futures = [pool.submit(function, item) for item in items[:ahead]]
+    for i in range(len(items)):
+        yield futures[i].result()
+        futures[i] = None  # type: ignore[call-overload]  # lets the pixels go
+        if i + ahead < len(items):
+            futures.append(pool.submit(function, items[i + ahead]))
+
+
+def other_kind(path: Path, kind: Kind, first: Kind) -> str | None:
+    """The problem of an image whose type and bands are not those of the images before it."""
+    if kind == first:
+        return None
+    ours, theirs = (f"{bands} bands of {dtype.name}" for dtype, bands in (kind, first))
+    return f"{file_name(path)}: {ours}, where the images before have {theirs}: accepted is one type for all"
