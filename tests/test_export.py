@@ -78,9 +78,9 @@ def test_torch_export_gives_the_logits_of_the_checkpoint(seglab, run: Run, image
     path = tmp_path / "model.pt2"
     ended = seglab("export", run.folder, "--format", "torch_export", "--out", path, "--data", images)
     assert ended.code == 0 and f"on validation images of {images}" in ended.out
-    kept = {"seglab.json": ""}
+    kept = {"metadata.json": ""}
     program = torch.export.load(path, extra_files=kept).module()
-    assert json.loads(kept["seglab.json"])["run"] == run.folder.name
+    assert json.loads(kept["metadata.json"])["run"] == run.folder.name
     net = load_network(run)
     for height, width in SIZES:
         image = torch.from_numpy(noise(2, 3, height, width))

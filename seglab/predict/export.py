@@ -125,7 +125,7 @@ def made(net: Network, form: Form, facts: Mapping[str, str], format: str) -> tup
         content = onnx_of(program, form.output, facts)
         return content, Session(content).of
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={"seglab.json": json.dumps(dict(facts))})
+    torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(dict(facts))})
     loaded = torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
     def computed(image: np.ndarray) -> np.ndarray:
