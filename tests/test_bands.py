@@ -12,13 +12,13 @@ from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from seglab.config.compose import composed
 from seglab.config.parts import build_model
 from seglab.config.schema import ConfigError
-from seglab.data.rasters import open_raster
+from seglab.data.files.rasters import open_raster
 from seglab.maps.scoring import predict, probabilities
 from seglab.models.encoder_weights import FIRST
 from seglab.models.network import Network
 from seglab.models.unet import UNet
 from seglab.models.unet_mobilenetv2 import UNetMobileNetV2
-from seglab.predict.evaluate import Wish, evaluate
+from seglab.predict.evaluation.evaluate import Wish, evaluate
 from seglab.predict.predict import load_network
 from seglab.run.folder import Run, runs_of
 from tests.conftest import SMALL_NET, run_train

@@ -15,11 +15,11 @@ from PIL import Image
 from test_data import CLASSES, make
 from test_rasters import PLACE, written
 
-import seglab.data.crop as module
-from seglab.data.crop import EDGES, Cut
-from seglab.data.pixels import read_image, read_label
-from seglab.data.rasters import open_raster
-from seglab.data.slices_gdal import Gdal
+import seglab.data.crops.crop as module
+from seglab.data.crops.crop import EDGES, Cut
+from seglab.data.crops.gdal import Gdal
+from seglab.data.files.pixels import read_image, read_label
+from seglab.data.files.rasters import open_raster
 
 SIZE = (40, 53)
 RNG = np.random.default_rng(0)

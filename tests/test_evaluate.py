@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from seglab.data.synthetic import draw_scene
-from seglab.predict.evaluate import Evaluator, Wish, evaluate
+from seglab.predict.evaluation.evaluate import Evaluator, Wish, evaluate
 from seglab.run.folder import Run, runs_of
 
 TESTED = ("epochs=2", "loss=dice", "threads=1", "data.test_scenes=['1']", "data.val_fraction=0.4")

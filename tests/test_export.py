@@ -18,15 +18,14 @@ from seglab.models.deeplabv3plus import Pooling, PoolingBatchNorm
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.models.rewrites import rewritten
-from seglab.predict import export as exporting
-from seglab.predict import qgis
-from seglab.predict.comparison import compared
-from seglab.predict.export import Wish, made
-from seglab.predict.int8 import Measured
-from seglab.predict.onnx_file import Session
+from seglab.predict.export.comparison import compared
+from seglab.predict.export.export import Wish, made, qgis
+from seglab.predict.export.export import export as exporting
+from seglab.predict.export.int8 import Measured
+from seglab.predict.export.onnx_file import Session
+from seglab.predict.export.program import Form, Program
+from seglab.predict.export.samples import Samples
 from seglab.predict.predict import load_network
-from seglab.predict.program import Form, Program
-from seglab.predict.samples import Samples
 from seglab.run.folder import Run, runs_of
 
 SIZES = ((1, 1), (4, 4), (32, 32), (21, 45))

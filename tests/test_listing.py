@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seglab.data import FolderReader
-from seglab.data.listing import natural
+from seglab.data.files.listing import natural
 from seglab.data.problems import DataError, grouped, some
 from tests.conftest import write_pair
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from seglab.data.files.pixels import read_image, read_label, upright
 from seglab.data.folder import FolderReader, Pair, pixels
-from seglab.data.pixels import read_image, read_label, upright
 from tests.tiff import COLORS, GREY, HALF, IDS, RGB, RNG, in_three, palette_picture, write_tiff
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b", "tree": "#3f8f4f", "water": "#2e6fb7"}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seglab.data.files.pixels import read_label
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.pixels import read_label
 from tests.tiff import COLORS, HALF, IDS, RGB, in_three, palette_picture, write_tiff
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b", "tree": "#3f8f4f", "water": "#2e6fb7"}

@@ -7,8 +7,8 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-from seglab.data.polygons import read_polygons
-from seglab.data.rasters import Grid
+from seglab.data.files.polygons import read_polygons
+from seglab.data.files.rasters import Grid
 from seglab.labels import VOID
 from tests.polygons import CLASSES, LEFT, ROOF, SIDE, TOP, TREE, UTM, rectangle, write_polygons
 

@@ -15,11 +15,11 @@ import shapely
 from PIL import Image
 from test_rasters import written
 
-from seglab.data.rasters import open_raster
+from seglab.data.files.rasters import open_raster
 from seglab.labels import VOID, rgb
 from seglab.predict import predict, scene
-from seglab.predict.resampling import Resampled
-from seglab.predict.tiling import blocks
+from seglab.predict.tiles.resampling import Resampled
+from seglab.predict.tiles.tiling import blocks
 from seglab.run.folder import Run, runs_of
 from tests.commands import Started
 
@@ -170,7 +170,7 @@ def test_a_map_that_was_killed_at_any_row_goes_on_to_the_same_file(
 def dying(arguments: list[str]) -> None:
     """The command, which is killed when it has kept more than one strip."""
     from seglab import cli
-    from seglab.predict import resume
+    from seglab.predict.output import resume
 
     add = resume.OnDisk.add
 

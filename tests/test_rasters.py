@@ -9,8 +9,8 @@ import rasterio
 from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 
-from seglab.data.pixels import read_image
-from seglab.data.rasters import Grid, open_raster, opened
+from seglab.data.files.pixels import read_image
+from seglab.data.files.rasters import Grid, open_raster, opened
 from seglab.machine.extras import MissingExtra
 
 PLACE = {"crs": "EPSG:32640", "transform": from_origin(500000, 2800000, 0.5, 0.5)}

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seglab.data.pixels import Pixels
-from seglab.data.rasters import Decoded
+from seglab.data.files.pixels import Pixels
+from seglab.data.files.rasters import Decoded
 from seglab.maps.scoring import logits_of, predict, probabilities
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.models.unet import UNet
 from seglab.models.unet_mobilenetv2 import UNetMobileNetV2
-from seglab.predict import forward
-from seglab.predict.tiling import Area, Tiling, tiled
+from seglab.predict.tiles import forward
+from seglab.predict.tiles.tiling import Area, Tiling, tiled
 
 
 def raster(height: int, width: int, hidden: np.ndarray | None = None) -> Decoded:

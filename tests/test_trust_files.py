@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from seglab.machine.files import write_whole
 from seglab.pages.text import printable
-from seglab.predict.evaluate import Wish, evaluate
-from seglab.predict.files import save
+from seglab.predict.evaluation.evaluate import Wish, evaluate
+from seglab.predict.output.files import save
 from seglab.run.reading import RecordError, is_locked
 from seglab.run.records import Records
 from tests.foreign import Foreign, foreign, in_an_empty_folder, nothing_here  # noqa: F401 (fixtures)

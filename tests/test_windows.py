@@ -15,7 +15,7 @@ from seglab.data import SegmentationData
 from seglab.data.loaders import EpochOrder
 from seglab.data.windows import DrawnWindows, WindowGrid, window_named
 from seglab.labels import VOID
-from seglab.predict.evaluate import Wish, evaluate
+from seglab.predict.evaluation.evaluate import Wish, evaluate
 from seglab.report.page import write_report
 from seglab.run.folder import runs_of
 

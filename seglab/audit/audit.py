@@ -20,7 +20,7 @@ from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
 from seglab.data.decoding import other_kind
-from seglab.data.resize import resized
+from seglab.data.files.resize import resized
 from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)

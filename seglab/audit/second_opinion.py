@@ -15,7 +15,7 @@ from seglab.audit.survey import Source
 from seglab.config.read import of_data, read
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.data.resize import resized
+from seglab.data.files.resize import resized
 from seglab.data.split import SplitError
 from seglab.maps.scoring import probabilities
 from seglab.predict.predict import load_network

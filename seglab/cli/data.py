@@ -26,10 +26,10 @@ def crop(a: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from seglab.data.crop import Cut, crop_scenes
-    from seglab.data.crop_scenes import find_scenes
+    from seglab.data.crops.crop import Cut, crop_scenes
+    from seglab.data.crops.polygons import Drawing
+    from seglab.data.crops.scenes import find_scenes
     from seglab.data.problems import some
-    from seglab.data.slices_polygons import Drawing
 
     scenes = find_scenes(a.scenes, a.labels, a.groups)
     drawing = Drawing(tuple(a.classes), a.class_column, a.layer, a.outside, a.all_touched)

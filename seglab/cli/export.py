@@ -7,9 +7,9 @@ from seglab.cli.command import TRUST, Command, factor, tell, whole
 
 
 def export(a: argparse.Namespace) -> None:
-    from seglab.predict.export import Wish
-    from seglab.predict.export import export as exported
-    from seglab.predict.qgis import Tiles
+    from seglab.predict.export.export import Wish
+    from seglab.predict.export.export import export as exported
+    from seglab.predict.export.qgis import Tiles
     from seglab.run.folder import Run
 
     if a.program is None and (a.tile, a.overlap, a.resolution) != (None, None, None):

@@ -12,10 +12,10 @@ from seglab.pages.text import printable
 
 
 def predict(a: argparse.Namespace) -> None:
-    from seglab.predict.files import images_in
-    from seglab.predict.outputs import Wanted
+    from seglab.predict.output.files import images_in
+    from seglab.predict.output.outputs import Wanted
     from seglab.predict.predict import Options, write_maps
-    from seglab.predict.tiling import Area
+    from seglab.predict.tiles.tiling import Area
     from seglab.predict.trained import device_of, load
     from seglab.run.folder import Run
 
@@ -80,8 +80,8 @@ def length(text: str) -> float:
 def evaluate(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from seglab.predict.evaluate import Wish, evaluate
-    from seglab.predict.evaluation_notes import table
+    from seglab.predict.evaluation.evaluate import Wish, evaluate
+    from seglab.predict.evaluation.notes import table
     from seglab.run.folder import Run
 
     wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)

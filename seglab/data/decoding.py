@@ -12,9 +12,9 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from seglab.data.files.resize import resized
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.problems import DataError, file_name
-from seglab.data.resize import resized
 from seglab.labels import VOID
 
 LARGE = 1 << 26

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seglab.data.files.rasters import Grid
 from seglab.data.problems import file_name
-from seglab.data.rasters import Grid
 from seglab.data.synthetic import draw_scene
 from seglab.machine.extras import optional
 from seglab.machine.files import replacing

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seglab.data.listing import SUFFIXES, images_by_name, natural
-from seglab.data.pixels import Pixels, pixels, read_image, read_label
+from seglab.data.files.listing import SUFFIXES, images_by_name, natural
+from seglab.data.files.pixels import Pixels, pixels, read_image, read_label
+from seglab.data.files.rasters import metres
+from seglab.data.files.scenes import read_scenes
+from seglab.data.files.stored import pixel_count
 from seglab.data.problems import DataError, file_name
-from seglab.data.rasters import metres
-from seglab.data.scenes import read_scenes
-from seglab.data.stored import pixel_count
 from seglab.labels import VOID, LabelError, check_palette, index_map, index_map_from_colors
 
 __all__ = ["SUFFIXES", "DataError", "FolderReader", "Pair", "natural", "pixels"]

@@ -15,8 +15,8 @@ from seglab.data.arguments import check_numbers, height_width
 from seglab.data.cache import PixelCache, open_cache
 from seglab.data.classes import check_classes
 from seglab.data.content import content_hash
+from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.listing import composed
 from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
 from seglab.data.problems import DataError

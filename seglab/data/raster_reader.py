@@ -7,14 +7,22 @@ from threading import Lock
 
 import numpy as np
 
+from seglab.data.files.listing import SUFFIXES, images_by_name, natural
+from seglab.data.files.pixels import Pixels
+from seglab.data.files.polygons import (
+    BEGINNINGS,
+    SHAPEFILE,
+    Polygons,
+    any_touches,
+    check_order,
+    is_polygons,
+    read_polygons,
+)
+from seglab.data.files.raster_labels import check_grids, read_raster_label
+from seglab.data.files.rasters import Grid, grid_of, metres, open_raster, opened
+from seglab.data.files.scenes import read_scenes
 from seglab.data.folder import FolderReader, Pair, covered
-from seglab.data.listing import SUFFIXES, images_by_name, natural
-from seglab.data.pixels import Pixels
-from seglab.data.polygons import BEGINNINGS, SHAPEFILE, Polygons, any_touches, check_order, is_polygons, read_polygons
 from seglab.data.problems import file_name
-from seglab.data.raster_labels import check_grids, read_raster_label
-from seglab.data.rasters import Grid, grid_of, metres, open_raster, opened
-from seglab.data.scenes import read_scenes
 from seglab.labels import VOID
 from seglab.machine.extras import optional
 

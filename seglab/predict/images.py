@@ -51,7 +51,7 @@ def _decoded(run: Run, config: Config) -> Look:
 
 
 def _read_from(root: Path, config: Config) -> Look:
-    from seglab.data.resize import resized
+    from seglab.data.files.resize import resized
     from seglab.data.windows import window_named
 
     reader = build_reader(config)

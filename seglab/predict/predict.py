@@ -9,17 +9,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from seglab.data.rasters import Grid, Raster, grid_of, open_raster, opened
-from seglab.data.stored import ORIENTATION
+from seglab.data.files.rasters import Grid, Raster, grid_of, open_raster, opened
+from seglab.data.files.stored import ORIENTATION
 from seglab.machine.extras import installed
 from seglab.machine.files import remove_if_empty
-from seglab.predict.files import check_names, large_pictures
-from seglab.predict.memory import TILES, check_decoding, tiling_for
-from seglab.predict.outputs import COLOR, VECTOR, Sheet, Wanted, write_outputs
-from seglab.predict.resume import InMemory, digest_of, kept
-from seglab.predict.scale import seen
-from seglab.predict.scene import IDS, PROBABILITIES, Scene
-from seglab.predict.tiling import Area, Tiling
+from seglab.predict.output.files import check_names, large_pictures
+from seglab.predict.output.outputs import COLOR, VECTOR, Sheet, Wanted, write_outputs
+from seglab.predict.output.resume import InMemory, digest_of, kept
+from seglab.predict.tiles.memory import TILES, check_decoding, tiling_for
+from seglab.predict.tiles.scale import seen
+from seglab.predict.tiles.scene import IDS, PROBABILITIES, Scene
+from seglab.predict.tiles.tiling import Area, Tiling
 from seglab.predict.trained import Trained, in_precision, load, load_network
 
 __all__ = ["Mapper", "Options", "in_precision", "load", "load_network", "write_maps"]

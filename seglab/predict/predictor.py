@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from seglab.config.constructors import trusting
-from seglab.data.pixels import Pixels
-from seglab.data.rasters import TYPES, Decoded, Raster, open_raster
+from seglab.data.files.pixels import Pixels
+from seglab.data.files.rasters import TYPES, Decoded, Raster, open_raster
 from seglab.labels import VOID
 from seglab.predict import trained
-from seglab.predict.files import large_pictures
-from seglab.predict.memory import tiling_for
-from seglab.predict.scale import back, seen
-from seglab.predict.tiling import Strip, Tiling, tiled
+from seglab.predict.output.files import large_pictures
+from seglab.predict.tiles.memory import tiling_for
+from seglab.predict.tiles.scale import back, seen
+from seglab.predict.tiles.tiling import Strip, Tiling, tiled
 from seglab.predict.trained import Trained
 from seglab.run.folder import Run
 

@@ -15,8 +15,8 @@ from seglab.config.schema import Config, ConfigError
 from seglab.machine.precision import autocast, resolved_precision
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
-from seglab.predict.resume import digest_of
-from seglab.predict.scale import Scale, common_scale
+from seglab.predict.output.resume import digest_of
+from seglab.predict.tiles.scale import Scale, common_scale
 from seglab.run import checkpoints
 from seglab.run.folder import Run
 

@@ -12,10 +12,10 @@ import torch
 
 from seglab.config.foreign import check_model
 from seglab.config.read import read
-from seglab.predict.export import Wish, facts_of, made
-from seglab.predict.int8 import measured, quantised
-from seglab.predict.program import Form
-from seglab.predict.samples import samples_of
+from seglab.predict.export.export import Wish, facts_of, made
+from seglab.predict.export.int8 import measured, quantised
+from seglab.predict.export.program import Form
+from seglab.predict.export.samples import samples_of
 from seglab.predict.trained import trained_network
 from seglab.run.folder import Run
 
