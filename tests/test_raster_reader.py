@@ -18,10 +18,11 @@ from seglab.config.schema import Config, ConfigError, plain
 from seglab.data import DataError, SegmentationData, decoding, raster_reader
 from seglab.data.cache import open_cache
 from seglab.data.folder import median_metres
+from seglab.data.raster_labels import read_raster_label
 from seglab.data.raster_reader import RasterReader
 from seglab.labels import VOID
 from tests.polygons import CLASSES, ROOF, TREE, rectangle, write_polygons
-from tests.test_rasters import written
+from tests.test_rasters import PLACE, written
 
 KINDS = ("uint8", "uint16", "int16", "float32")
 IDS = np.zeros((1, 24, 24), np.uint8)
@@ -194,6 +195,17 @@ def test_labels_that_are_in_doubt(root: Path) -> None:
         ("3.tif", "a label of 2 bands of uint8"),
     ):
         assert any(line.startswith(f"label/{name}: {said}") for line in raised.value.problems), name
+
+
+def test_jpeg_2000_is_a_label_where_it_is_lossless(tmp_path: Path) -> None:
+    place = {"width": 24, "height": 24, "count": 1, "dtype": "uint8"} | PLACE
+    for reversible, quality in (("YES", 100), ("NO", 90)):
+        how = {"driver": "JP2OpenJPEG", "REVERSIBLE": reversible, "QUALITY": quality}
+        with rasterio.open(tmp_path / f"{reversible}.jp2", "w", **place, **how) as file:
+            file.write(IDS)
+    assert (read_raster_label(tmp_path / "YES.jp2", CLASSES, False) == IDS[0]).all()
+    with pytest.raises(ValueError, match=r"NO.jp2: a label with lossy compression"):
+        read_raster_label(tmp_path / "NO.jp2", CLASSES, False)
 
 
 def test_polygons_by_image_or_in_one_file(root: Path) -> None:

@@ -88,8 +88,8 @@ def read_raster_label(path: Path, classes: Mapping[str, str], colors: bool) -> n
 def _check_stored(source: Any) -> None:
     facts = source.tags(ns="IMAGE_STRUCTURE")
     compression = facts.get("COMPRESSION", "")
-    lossless = "LOSSLESS" in facts.get("COMPRESSION_REVERSIBILITY", compression)
-    if source.driver == "JPEG" or (any(kind in compression for kind in ("JPEG", "WEBP", "JXL")) and not lossless):
+    reversibility = facts.get("COMPRESSION_REVERSIBILITY", "LOSSY" if "JPEG" in compression else "")
+    if source.driver == "JPEG" or "LOSSY" in reversibility:
         raise ValueError(
             f"a label with lossy compression ({compression or source.driver}), which changes values: "
             "accepted are TIFF, PNG, BMP and lossless JPEG 2000"
