@@ -17,8 +17,8 @@ from seglab.config.parts import build_data
 from seglab.config.schema import Config, ConfigError, plain
 from seglab.data import DataError, SegmentationData, decoding, raster_reader
 from seglab.data.cache import open_cache
+from seglab.data.files.raster_labels import read_raster_label
 from seglab.data.folder import median_metres
-from seglab.data.raster_labels import read_raster_label
 from seglab.data.raster_reader import RasterReader
 from seglab.labels import VOID
 from tests.polygons import CLASSES, ROOF, TREE, rectangle, write_polygons
