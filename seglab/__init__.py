@@ -1,6 +1,15 @@
-"""A laboratory for semantic segmentation of aerial images."""
+"""A laboratory for semantic segmentation of aerial images: `load` a run to make maps, `read_study` to compare runs."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seglab.predict.predictor import load
+    from seglab.report.rows import read_study
+
+__all__ = ["__version__", "load", "read_study"]
+
+__version__: str
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask a server for its newest version
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch is loaded: its profiler tells that it begins and ends
@@ -8,3 +17,24 @@ if "OMP_WAIT_POLICY" not in os.environ:
     # GNU's OpenMP, read when torch is loaded: a thread that waits spins 300,000 times by default. With one other busy
     # process on two cores a step of DeepLabV3+ (8 x 224 x 224) then takes 2.3 s, with 3,000 spins 1.4, and alone 0.7.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, imported when they are used: `import seglab` waits for no library."""
+    if name == "load":
+        from seglab.predict.predictor import load
+
+        return load
+    if name == "read_study":
+        from seglab.report.rows import read_study
+
+        return read_study
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("seglab")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -75,8 +75,7 @@ def test_values_and_type_are_those_of_the_file_from_cache_to_batch(tmp_path: Pat
     assert (ready["image"].numpy() == want.astype(np.float32)).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bands", [1, 5])
+@pytest.mark.parametrize(("kind", "bands"), [("uint8", 5), ("uint16", 1), ("int16", 5), ("float32", 5)])
 def test_augmented_pixels_are_the_same_values_elsewhere(tmp_path: Path, kind: str, bands: int) -> None:
     root = write_set(tmp_path / "set", kind, bands=bands)
     data = made(root, f"data.bands={[*range(1, bands + 1)]}", "data.crop=[26,16]")

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 
 from seglab.data.pixels import read_image
-from seglab.data.rasters import Grid, open_raster
+from seglab.data.rasters import Grid, open_raster, opened
 from seglab.machine.extras import MissingExtra
 
 PLACE = {"crs": "EPSG:32640", "transform": from_origin(500000, 2800000, 0.5, 0.5)}
@@ -98,3 +99,8 @@ def test_without_the_extra_rgb_is_read_and_bands_name_it(tmp_path: Path, monkeyp
         assert (raster.read(2, 3, 4, 5).values == values.transpose(1, 2, 0)[2:6, 3:8]).all()
     with pytest.raises(MissingExtra, match=r"pip install 'seglab\[geo\]'"), open_raster(path, [1]):
         pass
+
+
+def test_gdal_has_room_for_decoded_blocks(tmp_path: Path) -> None:
+    with opened(written(tmp_path / "a.tif", np.ones((3, 8, 9), np.uint8))):
+        assert get_gdal_config("GDAL_CACHEMAX") == 64 * 1024**2  # in bytes

@@ -26,6 +26,16 @@ GOOD = [
 ]
 
 
+def test_bands_of_any_depth_keep_their_values() -> None:
+    for kind in (np.uint16, np.int16, np.float32):
+        image = np.random.default_rng(0).integers(2, 9000, (20, 20, 5)).astype(kind)
+        assert faults([A.D4(), A.RandomCrop(16, 16)], image, one_size=True) == []
+    (line,) = faults([A.RandomBrightnessContrast(), A.D4()], image[..., :3], one_size=True)
+    assert line.startswith("augment RandomBrightnessContrast: cuts floats to 0..1")
+    (line,) = faults([A.ToFloat(max_value=9000)], image.astype(np.uint16), one_size=True)
+    assert line.startswith("augment ToFloat: makes the image float32, accepted is uint16")
+
+
 def test_transforms_that_keep_labels_pass() -> None:
     assert faults(GOOD, IMAGE, one_size=True) == []
     assert faults([], IMAGE, one_size=True) == []

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from seglab.cli import data, maps, study
+import seglab
+from seglab.cli import data, export, maps, study
 from seglab.cli.command import FAILED, FAULTY, Command, tell
 
 DESCRIPTION = "Looks at a data set before training, and at what finished runs left; training is train.py's."
@@ -20,7 +21,9 @@ EXIT_CODES = {
 }
 COMPLETION = 'completion: pip install argcomplete, then eval "$(register-python-argcomplete seglab)"'
 
-COMMANDS: dict[str, Command] = dict(sorted({**data.COMMANDS, **study.COMMANDS, **maps.COMMANDS}.items()))
+COMMANDS: dict[str, Command] = dict(
+    sorted({**data.COMMANDS, **study.COMMANDS, **maps.COMMANDS, **export.COMMANDS}.items())
+)
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -30,6 +33,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         "seglab", description=DESCRIPTION, epilog=f"exit codes:\n{codes}\n\n{COMPLETION}", formatter_class=raw
     )
+    out.add_argument("--version", action="version", version=f"seglab {seglab.__version__}")
     groups = out.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in commands.items():
         sub = groups.add_parser(name, help=command.help, epilog=f"example: {command.example}", formatter_class=raw)

@@ -2,14 +2,16 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from seglab.config.schema import Config, ConfigError, plain
-from seglab.data.split import Rule
 from seglab.run.folder import Run
 from seglab.run.reading import RecordError
+
+if TYPE_CHECKING:
+    from seglab.data.split import Rule
 
 MOVED = {"seglab.schedules.": "seglab.task.schedules."}
 """Where constructors are that a config of an earlier version names elsewhere."""
@@ -46,8 +48,10 @@ class OfData(BaseModel):
         return _height_width(self.crop) if self.windows else None
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> "Rule":
         """The settings of the split."""
+        from seglab.data.split import Rule  # its package loads torch, for which no table of a study should wait
+
         return Rule(**{field.name: getattr(self, field.name) for field in fields(Rule)})
 
 

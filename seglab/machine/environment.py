@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
 """Libraries whose version decides the weights."""
 
@@ -27,6 +25,8 @@ def computing_versions() -> dict[str, str]:
 
 def computing_device(accelerator: str, threads: int | None, gpu: int = 0) -> str:
     """The device that `accelerator` computes on; on a CPU the number of threads changes the last bits of a sum."""
+    import torch  # here and below, so that tables of a study do not wait for it
+
     if torch.cuda.is_available() and accelerator != "cpu":
         return torch.cuda.get_device_name(gpu)
     return f"cpu, {threads or torch.get_num_threads()} threads"
@@ -34,12 +34,16 @@ def computing_device(accelerator: str, threads: int | None, gpu: int = 0) -> str
 
 def gpus_are_alike() -> bool:
     """Whether all GPUs that torch sees are of one model, or there are none: then any of them stands for all."""
+    import torch
+
     return len({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}) < 2
 
 
 @cache
 def warn_of_unseen_gpus(accelerator: str) -> None:
     """Warns, once, of GPUs that torch does not see although nvidia-smi does: `auto` would silently mean the CPU."""
+    import torch
+
     if accelerator not in ("auto", "gpu", "cuda") or torch.cuda.is_available():
         return
     listed = _listed_gpus()

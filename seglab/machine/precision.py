@@ -1,8 +1,10 @@
 """The precision that a device computes in."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def resolved_precision(precision: str | int, accelerator: str = "auto", gpu: int = 0) -> str:
@@ -13,6 +15,8 @@ def resolved_precision(precision: str | int, accelerator: str = "auto", gpu: int
     """
     if precision != "auto":
         return str(precision)
+    import torch  # here and below, so that tables of a study do not wait for it
+
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.version.hip or torch.cuda.get_device_capability(gpu) >= (8, 0) else "32"
     return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32"
@@ -20,11 +24,15 @@ def resolved_precision(precision: str | int, accelerator: str = "auto", gpu: int
 
 def on_cpu(accelerator: str) -> bool:
     """Whether `accelerator` is the CPU here."""
+    import torch
+
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
 
 
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
+def autocast(precision: str, device: "torch.device | str") -> AbstractContextManager:
     """The context in which Lightning runs a step of this precision."""
     if not precision.endswith("-mixed"):
         return nullcontext()
+    import torch
+
     return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16-mixed" else torch.half)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seglab.data.rasters import CACHE_MEGABYTES, Grid
+from seglab.data.rasters import CACHE_BYTES, Grid
 from seglab.machine.extras import optional
 from seglab.predict.resume import Rows
 
@@ -49,7 +49,7 @@ def write_geotiff(picture: Picture, path: Path, room: Path) -> None:
     copy = optional("rasterio.shutil", f"{path}: writing a GeoTIFF").copy
     plain, cog = room / "plain.tif", room / "cog.tif"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
             _write(rasterio, picture, plain)

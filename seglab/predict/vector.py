@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seglab.data.rasters import CACHE_MEGABYTES, Grid
+from seglab.data.rasters import CACHE_BYTES, Grid
 from seglab.labels import VOID
 from seglab.machine.extras import optional
 
@@ -75,7 +75,7 @@ def _batches(shapely: Any, ids: Path, grid: Grid | None) -> Iterator[Regions]:
     features = optional("rasterio.features", f"{ids}: polygons of a map")
     found: list[tuple[Any, int]] = []
     first = True
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), rasterio.open(ids) as file:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(ids) as file:
         place = file.transform if grid else rasterio.Affine(1, 0, 0, 0, 1, 0)
         for shape, value in features.shapes(rasterio.band(file, 1), connectivity=4, transform=place):
             if int(value) != VOID:

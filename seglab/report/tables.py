@@ -9,11 +9,10 @@ from statistics import mean
 from seglab.machine.files import write_whole
 from seglab.pages.markdown import markdown_table
 from seglab.pages.text import printable
-from seglab.report.cells import UNREADABLE, Cell, Study, mixtures, read_cells
+from seglab.report.cells import UNREADABLE, Cell, Study, mixtures
+from seglab.report.rows import read_cells_of, rows
 from seglab.run.folder import DONE
-from seglab.scores import MAIN, SCORES
-
-REFERENCES = [score.name for score in SCORES if score.reference]
+from seglab.scores import MAIN
 
 
 def grid_table(table: Sequence[Cell]) -> list[list[str]]:
@@ -58,27 +57,17 @@ def grid_markdown(study: Study) -> str:
 
 def grid_csv(study: Study) -> str:
     """One line a run, with every score of those that count; an absent class has an empty field."""
-    found = study.cells + study.superseded
-    scores = list(dict.fromkeys(key for c in found for key in c.val))
+    found = rows(study)
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    tests = list(dict.fromkeys(key for c in found for key in c.test))
-    heads = ["table", "loss", "epochs", "seed", "status", *(key.replace("/", ".") for key in scores)]
-    writer.writerow([*heads, *REFERENCES, *(f"test/{key}" for key in tests), "folder", "reason"])
-    for c in found:
-        numbers = [*map(c.val.get, scores), *map(c.results.get, REFERENCES), *map(c.test.get, tests)]
-        writer.writerow([c.table, c.loss, c.epochs, c.seed, c.status, *numbers, c.folder, c.results.get("reason")])
-    for folder, why in study.unreadable.items():
-        nothing = [""] * (len(scores) + len(REFERENCES) + len(tests))
-        writer.writerow(["", "", "", "", UNREADABLE, *nothing, folder, why])
+    writer = csv.DictWriter(out, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
     return out.getvalue()
 
 
 def write_grid(folder: Path) -> str:
     """Writes grid.csv and grid.md of a study and returns the latter. Raises FileNotFoundError where there is no run."""
-    study = read_cells(folder)
-    if not study.cells and not study.unreadable:
-        raise FileNotFoundError(f"{folder}: no run folder in it; accepted is a folder such as outputs/default")
+    study = read_cells_of(folder)
     write_whole(folder / "grid.csv", grid_csv(study))
     markdown = grid_markdown(study)
     write_whole(folder / "grid.md", markdown)
