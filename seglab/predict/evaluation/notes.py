@@ -68,9 +68,13 @@ def table(content: Mapping[str, Any]) -> str:
         for row in rows
     ]
     others = [f"{name} {_number(value)}" for name, value in scores.items() if not isinstance(value, Mapping)]
-    scenes = f" of {content['scenes']} scenes" if content["scenes"] else ""
-    head = f"{content['split']}, {content['checkpoint']} checkpoint: {content['images']} images{scenes}"
+    scenes = f" of {_plural(content['scenes'], 'scene')}" if content["scenes"] else ""
+    head = f"{content['split']}, {content['checkpoint']} checkpoint: {_plural(content['images'], 'image')}{scenes}"
     return "\n".join([f"{head}, {content['pixels']:,} labelled pixels", *lines, ", ".join(others)])
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _number(value: float | None) -> str:
