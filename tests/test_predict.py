@@ -133,7 +133,7 @@ def test_an_image_too_large_for_the_memory_says_what_to_do(seglab, run: Run, tmp
         assert ended.code == 1 and ended.err.count("\n") == 1
         assert "a.png: reading 0 million pixels needs 0.0 GB of memory, 0.0 are free; a TIFF is read in" in ended.err
 
-    def full(*_) -> None:
+    def full(*_, **__) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """`seglab predict` on rasters: georeference, colours, nodata, parts, scales, polygons, and going on after a kill."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,9 @@ from test_rasters import written
 
 from seglab.data.files.rasters import open_raster
 from seglab.labels import VOID, rgb
-from seglab.predict import predict, scene
+from seglab.predict import predict
+from seglab.predict.output import geotiff
+from seglab.predict.tiles import scene
 from seglab.predict.tiles.resampling import Resampled
 from seglab.predict.tiles.tiling import blocks
 from seglab.run.folder import Run, runs_of
@@ -136,17 +139,17 @@ def test_a_map_that_was_killed_at_any_row_goes_on_to_the_same_file(
     if not place:
         image = tmp_path / "scene.png"
         Image.fromarray(read(tmp_path / "scene.tif")).save(image)
-    kinds = ("--confidence",) + ("--probabilities", "--vector") * place
+    kinds = ("--vector",) if place else ("--confidence",)
     asked = ("predict", run.folder, image, *SMALL_TILES, *kinds, "--out")
     assert seglab(*asked, tmp_path / "whole").code == 0
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(whole) == 3 + 2 * place
+    assert len(whole) == 3
     for row in range(4):
         out = tmp_path / f"row{row}"
         seen: list[int] = []
 
-        def dying(*arguments, seen=seen, row=row):
-            for block in blocks(*arguments):
+        def dying(*arguments, seen=seen, row=row, **options):
+            for block in blocks(*arguments, **options):
                 if block.top > row * 48:
                     raise Killed
                 seen.append(block.top)
@@ -161,7 +164,9 @@ def test_a_map_that_was_killed_at_any_row_goes_on_to_the_same_file(
         assert finished == (203 if row == 3 else (row + 1) * 48)
         with monkeypatch.context() as patch:
             again: list[int] = []
-            patch.setattr(scene, "blocks", lambda *a, again=again: (again.append(b.top) or b for b in blocks(*a)))
+            patch.setattr(
+                scene, "blocks", lambda *a, again=again, **o: (again.append(b.top) or b for b in blocks(*a, **o))
+            )
             assert seglab(*asked, out).code == 0
         assert min(again, default=203) == finished
         assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
@@ -193,6 +198,44 @@ def test_a_killed_process_leaves_rows_and_a_changed_image_begins_anew(seglab, ru
     drawn(image, 203, 150, compress="deflate")
     assert seglab(*asked).code == 0
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["scene.tif", "scene_color.tif"]
+
+
+def test_a_full_disk_is_one_line_and_the_map_goes_on(seglab, run: Run, tmp_path: Path, monkeypatch) -> None:
+    image = drawn(tmp_path / "scene.tif", 100, 90)
+    asked = ("predict", run.folder, image, *SMALL_TILES, "--out", tmp_path / "m")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "m"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        ended = seglab(*asked)
+    assert ended.code == 1 and ended.err.count("\n") == 1
+    assert "the disk is full" in ended.err and "the same command goes on once there is more" in ended.err
+    assert seglab(*asked).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(geotiff, "_check", lambda *_: (_ for _ in ()).throw(rasterio.errors.RasterioIOError("no strip")))
+        ended = seglab(*asked)
+    assert ended.code == 1 and "scene.tif: not written (no strip); is the disk full?" in ended.err
+
+
+def test_bands_of_sixteen_bits_are_mapped_as_training_read_them(seglab, train, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "set"
+    for i in range(4):
+        label = np.kron(rng.integers(0, 4, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
+        values = (np.stack([label, 3 - label, label, label, label]).astype(int) * 9000 + 700 * i).astype(np.uint16)
+        for folder, array in (("data", values), ("label", label[None])):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            written(root / folder / f"{i}.tif", array)
+    bands = ("data=raster", "data.bands=[5,2]", f"data.root={root}", "data.batch_size=2")
+    assert train(*bands, "epochs=1", f"output_dir={tmp_path / 'out'}")[0] == ""
+    (made,) = runs_of(tmp_path / "out" / "default")
+    (kept, *_) = sorted(made.records.maps.iterdir())
+    image = root / "data" / f"{kept.stem}.tif"
+    ended = seglab("predict", made.folder, image, "--out", tmp_path / "m")
+    assert ended.code == 0, ended.err
+    assert (read(tmp_path / "m" / f"{kept.stem}.tif") == read(kept)).all()
 
 
 def test_an_image_of_another_resolution_is_refused_or_resampled(seglab, run: Run, tmp_path: Path) -> None:

@@ -179,6 +179,21 @@ def test_scores_that_are_no_numbers_and_windows_that_fail_are_named(monkeypatch:
         list(tiled([net], image, Tiling(64, 16)))
 
 
+def test_tiles_computed_together_are_those_computed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = np.zeros((150, 250), bool)
+    hidden[:70, :170] = True
+    image = raster(150, 250, hidden)
+    alone = whole([unet()], image, Tiling(64, 16), tta="flips")
+    seen = []
+    net = unet()
+    forwarded = net.forward
+    monkeypatch.setattr(net, "forward", lambda x: seen.append(len(x)) or forwarded(x))
+    monkeypatch.setattr(forward, "BATCHES", {"cpu": 4})
+    together = whole([net], image, Tiling(64, 16), tta="flips")
+    assert max(seen) == 4 and np.abs(together[0] - alone[0])[:, ~hidden].max() < 1e-5
+    assert (together[1] == alone[1])[~hidden].all()
+
+
 def test_reading_ahead_gives_the_same_tiles_and_errors() -> None:
     def items():
         yield from range(5)

@@ -31,6 +31,8 @@ class Picture:
     colors: Mapping[int, tuple[int, int, int, int]] | None = None
     names: Sequence[str] = ()
     """of its bands"""
+    level: int = 6
+    """of deflate"""
     scale: float | None = None
     """A value is that many times its number."""
     kinds: Sequence[str] = field(default_factory=tuple)
@@ -53,8 +55,12 @@ def write_geotiff(picture: Picture, path: Path, room: Path) -> None:
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
             _write(rasterio, picture, plain)
-            layout = {"blocksize": 2 * STEP, "compress": "DEFLATE", "overview_resampling": picture.overviews}
-            copy(plain, cog, driver="COG", bigtiff="IF_SAFER", **layout)
+            layout = {
+                "blocksize": 2 * STEP,
+                "compress": "DEFLATE",
+                "overview_resampling": picture.overviews,
+            }
+            copy(plain, cog, driver="COG", bigtiff="IF_SAFER", level=picture.level, **layout)
             _check(rasterio, picture, cog)
         except rasterio.errors.RasterioError as e:
             raise OSError(f"{path}: not written ({str(e).splitlines()[0]}); is the disk full?") from e

@@ -82,7 +82,7 @@ def _picture(kind: str, part: Part, sheet: Sheet, alpha: bool = True) -> Picture
     if kind == COLOR:
         kinds = ("red", "green", "blue", "alpha")
         rows = Colored(part.pictures[IDS], shown, alpha)
-        return of_map(rows, bands=3 + alpha, tags={MARK: sheet.run}, kinds=kinds[: 3 + alpha])
+        return of_map(rows, bands=3 + alpha, tags={MARK: sheet.run}, kinds=kinds[: 3 + alpha], level=1)
     names = list(sheet.classes) if kind == PROBABILITIES else ["the probability of the class"]
     tags = sheet.tags | {"unit": f"1/{LEVELS} of a probability"}
     scale = 1 / LEVELS

@@ -68,7 +68,9 @@ class Scene:
             return
         down = self.down()
         across = self.across() - self.across()[0]
-        for strip in _strips(blocks(nets, self.seen, self.tiling, self.area_seen(part.finished), self.tta), names):
+        area = self.area_seen(part.finished)
+        found = blocks(nets, self.seen, self.tiling, area, self.tta, scores=len(names) > 1)
+        for strip in _strips(found, names):
             stop = int(np.searchsorted(down, strip.top + len(strip.pictures[IDS])))
             before = part.finished
             part.add(self._at_own_size(strip, down[before:stop], across, self.area.top + before))

@@ -122,11 +122,17 @@ def _strip(row: Sequence[Block]) -> Strip:
 
 
 def blocks(
-    nets: Sequence[Network], raster: Raster, tiling: Tiling, area: Area | None = None, tta: str = "none"
+    nets: Sequence[Network],
+    raster: Raster,
+    tiling: Tiling,
+    area: Area | None = None,
+    tta: str = "none",
+    scores: bool = True,
 ) -> Iterator[Block]:
     """The parts that tiles finish, from the left to the right, row by row: little more than a tile is in memory.
 
-    A part has the same values whatever the area: exactly those tiles are computed that hold a pixel of it.
+    A part has the same values whatever the area: exactly those tiles are computed that hold a pixel of it. Without
+    `scores`, those of one network are its logits.
     """
     tiling.check(nets)
     left, top, width, height = area or Area(0, 0, raster.width, raster.height)
@@ -140,11 +146,12 @@ def blocks(
         across = Span(max(column.span.start, left), min(column.until, left + width))
         if part.start < part.stop and across.start < across.stop:
             inner = _inside(part, row.span), _inside(across, column.span)
-            scores = probabilities(finished)  # of all: kernels round the last pixels of a row otherwise than others
-            classes = class_map((finished[0] if len(finished) == 1 else scores)[None])[0].to(torch.uint8)
+            # of the whole tile: kernels round the last pixels of a row otherwise than others
+            values = probabilities(finished) if scores or len(finished) > 1 else finished[0]
+            classes = class_map((finished[0] if len(finished) == 1 else values)[None])[0].to(torch.uint8)
             hidden = None if tile.hidden is None else tile.hidden[inner]
             last = across.stop == left + width
-            yield Block(part.start, across.start, scores[:, *inner], classes[inner], hidden, last)
+            yield Block(part.start, across.start, values[:, *inner], classes[inner], hidden, last)
 
 
 def probabilities(logits: Sequence[Tensor]) -> Tensor:
@@ -200,10 +207,12 @@ class _Sum:
         """Takes a tile's logits `[K,h,w]`, row by row, and gives the pixels that it finishes."""
         down, across = self._rows[row], self._columns[column]
         shared = len(self._rising)
-        for place, axis in ((down, 1), (across, 2)):
-            if place.before or place.after:
-                shape = [-1 if i == axis else 1 for i in range(3)]
-                logits = logits * self._weights(place).to(logits.device).view(shape)
+        for place, axis in ((down, 1), (across, 2)) if shared else ():
+            rising = self._rising.to(logits.device).view([-1 if i == axis else 1 for i in range(3)])
+            if place.before:
+                logits.narrow(axis, 0, shared).mul_(rising)
+            if place.after:
+                logits.narrow(axis, logits.shape[axis] - shared, shared).mul_(1 - rising)
         if column > 0 and shared:
             assert self._right is not None
             logits[:, :, :shared] += self._right
@@ -226,12 +235,3 @@ class _Sum:
                 self._below = sums.new_zeros(len(sums), shared, self._columns[-1].until - first)
             self._below[:, :, here] = below
         return sums[:, :finished]
-
-    def _weights(self, place: _Place) -> Tensor:
-        weights = torch.ones(place.span.stop - place.span.start)
-        shared = len(self._rising)
-        if place.before and shared:
-            weights[:shared] = self._rising
-        if place.after and shared:
-            weights[-shared:] = 1 - self._rising
-        return weights
