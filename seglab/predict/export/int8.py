@@ -20,6 +20,9 @@ from seglab.predict.export.samples import Samples, spread
 CALIBRATION_IMAGES = 64
 SCORED_IMAGES = 200
 
+LARGEST_SIDE = 1024
+"""Of the part of an image that is used: scenes may be of any size."""
+
 LOST = 0.01
 """mIoU beyond which a line says that int8 has lost it."""
 
@@ -41,7 +44,7 @@ def inputs(samples: Samples, positions: Sequence[int], form: Form) -> Iterator[t
     """Images `float32 [1,C,H,W]` and their labels `uint8 [1,H,W]`, in the form that a file takes."""
     assert samples.cache is not None
     for position in positions:
-        image, mask = samples.cache[position]
+        image, mask = (part[:LARGEST_SIDE, :LARGEST_SIDE] for part in samples.cache[position])
         if form.tile is not None:
             image, mask = fitted(image, form.tile), fitted(mask[..., None], form.tile)[..., 0]
         yield as_input([image], form), np.array(mask[None])
