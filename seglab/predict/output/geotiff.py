@@ -60,7 +60,7 @@ def write_geotiff(picture: Picture, path: Path, room: Path) -> None:
                 "compress": "DEFLATE",
                 "overview_resampling": picture.overviews,
             }
-            copy(plain, cog, driver="COG", bigtiff="IF_SAFER", level=picture.level, **layout)
+            copy(plain, cog, driver="COG", bigtiff="IF_SAFER", level=picture.level, num_threads="ALL_CPUS", **layout)
             _check(rasterio, picture, cog)
         except rasterio.errors.RasterioError as e:
             raise OSError(f"{path}: not written ({str(e).splitlines()[0]}); is the disk full?") from e

@@ -99,4 +99,4 @@ class Colored:
         self._table[: len(colors), 3:] = 255
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return self._table[self._ids.read(start, stop)]
+        return self._table.take(self._ids.read(start, stop), 0)

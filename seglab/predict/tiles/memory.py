@@ -76,7 +76,7 @@ def tiling_for(nets: Sequence[Network], tile: int | None = None, overlap: int | 
     """The tiles of a map: the largest of TILES whose memory is at most BUDGET in float32, wherever it is computed.
 
     Neighbours share what a pixel sees of its surroundings on either side if that is at most half of a tile, so that no
-    map depends on its tiles; else a quarter.
+    map depends on its tiles; else a quarter. An eighth where a pixel sees all: docs/maps.md has the numbers.
     """
     divisor = max(net.divisor for net in nets)
     if tile is None:
@@ -85,8 +85,9 @@ def tiling_for(nets: Sequence[Network], tile: int | None = None, overlap: int | 
         tile = max(divisor, (fitting or TILES[-1:])[0] // divisor * divisor)
     if overlap is None:
         reaches = [net.reach for net in nets]
-        overlap = tile // 4 // divisor * divisor
+        overlap = tile // 8 // divisor * divisor
         if all(reach is not None for reach in reaches):
+            overlap = tile // 4 // divisor * divisor
             exact = -(-(2 * max(filter(None, reaches)) + 1) // divisor) * divisor
             overlap = exact if 2 * exact <= tile else overlap
     tiling = Tiling(tile, overlap)
