@@ -18,9 +18,9 @@ from seglab.models.deeplabv3plus import Pooling, PoolingBatchNorm
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
 from seglab.models.rewrites import rewritten
+from seglab.predict.export import export as exporting
 from seglab.predict.export.comparison import compared
 from seglab.predict.export.export import Wish, made, qgis
-from seglab.predict.export.export import export as exporting
 from seglab.predict.export.int8 import Measured
 from seglab.predict.export.onnx_file import Session
 from seglab.predict.export.program import Form, Program

@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 from seglab.labels import VOID
 from seglab.models.deeplabv3plus import DeepLabV3Plus
 from seglab.models.unet import UNet
-from seglab.predict import memory, scene
+from seglab.predict.tiles import memory, scene
 from seglab.predict.tiles.scale import Scale, scale_of
 from seglab.predict.tiles.tiling import Tiling
 from seglab.run.folder import Run, runs_of
