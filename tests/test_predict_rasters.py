@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import shapely
 from PIL import Image
+from rasterio import features
 from test_rasters import written
 
 from seglab.data.files.rasters import open_raster
@@ -125,6 +126,27 @@ def test_regions_are_polygons_with_their_area(seglab, run: Run, tmp_path: Path) 
     assert (same == areas).all() and shapely.get_num_coordinates(shapely.from_wkb(simpler)).sum() < (
         shapely.get_num_coordinates(polygons).sum()
     )
+
+
+def test_regions_without_a_place_are_in_pixels_and_warn_of_nothing(seglab, run: Run, tmp_path: Path) -> None:
+    Image.fromarray(read(drawn(tmp_path / "scene.tif", 70, 90))).save(tmp_path / "scene.png")
+    ended = seglab(
+        "predict",
+        run.folder,
+        tmp_path / "scene.png",
+        "--out",
+        tmp_path / "m",
+        *SMALL_TILES,
+        "--vector",
+        "--simplify",
+        0,
+    )
+    assert ended.code == 0 and all(line.startswith("seglab: ") for line in ended.err.splitlines())
+    about, _, shapes, (_, ids, areas) = pyogrio.raw.read(tmp_path / "m" / "scene.gpkg")
+    assert about["crs"] is None and list(about["fields"])[2] == "area_px" and areas.sum() == 70 * 90
+    regions = zip(shapely.from_wkb(shapes), ids.tolist(), strict=True)
+    upright = rasterio.Affine(1, 0, 0, 0, -1, 0)
+    assert (features.rasterize(regions, (70, 90), transform=upright) == read(tmp_path / "m" / "scene.png")).all()
 
 
 class Killed(BaseException):

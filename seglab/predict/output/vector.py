@@ -1,6 +1,7 @@
 """Polygons of a map: its connected regions, class by class, as a GeoPackage."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +52,12 @@ def write_vector(
             shapes = shapely.simplify(regions.polygons, side if simplify is None else simplify)
             columns = [names[regions.classes], regions.classes.astype(np.int32), areas]
             about: dict[str, Any] = {"dataset_metadata": dict(tags)} if i == 0 else {"append": True}
-            pyogrio.raw.write(
-                making, shapely.to_wkb(shapes), columns, fields, layer="map", driver="GPKG",
-                geometry_type="Polygon", crs=grid.crs if grid else None, **about,
-            )  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "'crs' was not provided")  # of an image without a place
+                pyogrio.raw.write(
+                    making, shapely.to_wkb(shapes), columns, fields, layer="map", driver="GPKG",
+                    geometry_type="Polygon", crs=grid.crs if grid else None, **about,
+                )  # fmt: skip
         making.replace(path)
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
@@ -76,19 +79,21 @@ def _batches(shapely: Any, ids: Path, grid: Grid | None) -> Iterator[Regions]:
     found: list[tuple[Any, int]] = []
     first = True
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(ids) as file:
-        place = file.transform if grid else rasterio.Affine(1, 0, 0, 0, 1, 0)
-        for shape, value in features.shapes(rasterio.band(file, 1), connectivity=4, transform=place):
+        for shape, value in features.shapes(rasterio.band(file, 1), connectivity=4):  # placed as the file is
             if int(value) != VOID:
                 rings = shape["coordinates"]
                 found.append((shapely.Polygon(rings[0], rings[1:]), int(value)))
             if len(found) == BATCH:
-                yield _regions(shapely, found)
+                yield _regions(shapely, found, upside_down=grid is None)
                 found = []
                 first = False
     if found or first:
-        yield _regions(shapely, found)
+        yield _regions(shapely, found, upside_down=grid is None)
 
 
-def _regions(shapely: Any, found: Sequence[tuple[Any, int]]) -> Regions:
+def _regions(shapely: Any, found: Sequence[tuple[Any, int]], upside_down: bool) -> Regions:
+    """`upside_down`: y is the row, which a GIS would draw upwards."""
     polygons = np.array([polygon for polygon, _ in found], object)
+    if upside_down:
+        polygons = shapely.transform(polygons, lambda xy: xy * (1, -1))
     return Regions(polygons, np.array([value for _, value in found], np.int64), shapely.area(polygons))
