@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from seglab.data import DataError, FolderReader, SegmentationData
+from seglab.data.decoded import DecodedData
 from seglab.labels import VOID
 from tests.conftest import write_pair
 
@@ -101,6 +102,16 @@ def test_a_split_without_scenes_is_warned_of(root: Path, caplog: pytest.LogCaptu
     (root / "scenes.csv").unlink()
     make(root).setup()
     assert "has no scenes.csv" in caplog.text
+
+
+def test_a_decoded_copy_is_not_called_a_folder_without_scenes(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "scenes.csv").unlink()
+    data = make(root)
+    data.setup()
+    caplog.clear()
+    settings = {"classes": CLASSES, "reader": FolderReader(), "augment": [], "seed": 0}
+    copy = DecodedData(data.cache.whole, data.content, root.parent / "cache", **settings)
+    assert copy.pair_sides == data.pair_sides and "scenes.csv" not in caplog.text
 
 
 def test_labels_are_resized_by_nearest_and_keep_their_place(root: Path) -> None:

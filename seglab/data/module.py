@@ -141,7 +141,7 @@ class SegmentationData(pl.LightningDataModule):
     @cached_property
     def pair_sides(self) -> tuple[list[int], list[int], list[int]]:
         """The same as positions among the pairs. Raises DataError."""
-        if all(p.scene is None for p in self.pairs) and not self.windows:
+        if not self.windows and all(p.scene is None and p.image.name for p in self.pairs):  # a copy names no files
             log.warning("%s has no scenes.csv: split by name, so crops of one scene may stand on both sides", self.root)
         try:
             return self._rule.sides([p.scene or p.name for p in self.pairs])
