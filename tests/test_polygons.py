@@ -98,7 +98,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "topology.json").write_text('{"type": "Topology", "objects": {}, "arcs": []}')
     (tmp_path / "empty.shp").touch()
     for name, column, said in (
-        ("good.gpkg", "class", r"2 layers \(one, two\): data.reader.layer must name one"),
+        ("good.gpkg", "class", r"2 layers \(one, two\): data.reader.layer, or --layer of seglab crop, must name one"),
         ("bare.shp", "class", "polygons without a coordinate system"),
         ("vrt.gpkg", "class", "not a GeoPackage, as its suffix says"),
         ("sqlite.gpkg", "class", "not a GeoPackage, as its suffix says"),
@@ -111,5 +111,5 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
             read_polygons(tmp_path / name, CLASSES, column)
         assert name in str(raised.value) and "\n" not in str(raised.value)
     assert len(read_polygons(good, CLASSES, "class", "two").values) == 1
-    with pytest.raises(ValueError, match=r"no column 'kind': data.reader.class_column must name one of class"):
+    with pytest.raises(ValueError, match=r"no column 'kind': .*--class-column of seglab crop, must name one of class"):
         read_polygons(good, CLASSES, "kind", "one")

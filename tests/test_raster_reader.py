@@ -239,7 +239,7 @@ def test_polygons_without_a_place_are_one_line(root: Path) -> None:
     assert second.startswith(
         "data/1.tif: no coordinate system, so that the polygons of label/1.gpkg have no place in it"
     )
-    with pytest.raises(DataError, match=r"data.reader.outside=null, which must say what pixels in no polygon are"):
+    with pytest.raises(DataError, match=r"label/0.gpkg: data.reader.outside=null, which must say what pixels in no"):
         made(root).setup()
 
 

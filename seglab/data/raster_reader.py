@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 
 from seglab.data.files.listing import SUFFIXES, images_by_name, natural
-from seglab.data.files.pixels import Pixels
+from seglab.data.files.pixels import Pixels, named
 from seglab.data.files.polygons import (
     BEGINNINGS,
     SHAPEFILE,
@@ -162,7 +162,8 @@ class RasterReader(FolderReader):
         return label if is_polygons(pair.label) else super().mask(pair, label, classes)
 
     def _drawn(self, pair: Pair, classes: Mapping[str, str], grid: Grid | None, height: int, width: int) -> np.ndarray:
-        outside = self._outside(classes)
+        with named(pair.label):
+            outside = self._outside(classes)
         polygons = self.polygons_of(pair, classes)
         if grid is None or grid.crs is None:
             raise ValueError(

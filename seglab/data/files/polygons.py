@@ -159,7 +159,8 @@ def _layer(path: Path, layer: str | None, column: str | None = None) -> tuple[st
     name = str(path.absolute())
     layers = [str(title) for title, kind in pyogrio.list_layers(name) if kind is not None]
     if layer is None and len(layers) != 1:
-        raise ValueError(f"{len(layers)} layers ({', '.join(layers)}): data.reader.layer must name one")
+        named_by = "data.reader.layer, or --layer of seglab crop, must name one"
+        raise ValueError(f"{len(layers)} layers ({', '.join(layers)}): {named_by}")
     if layer is not None and layer not in layers:
         raise ValueError(f"no layer {layer!r}: accepted are {', '.join(layers)}")
     info = pyogrio.read_info(name, layer=layer or layers[0])
@@ -167,7 +168,8 @@ def _layer(path: Path, layer: str | None, column: str | None = None) -> tuple[st
         raise ValueError(f"a file of the format {info['driver']}: accepted are GeoPackage, GeoJSON and shapefiles")
     if column is not None and column not in info["fields"]:
         raise ValueError(
-            f"no column {column!r}: data.reader.class_column must name one of {', '.join(map(str, info['fields']))}"
+            f"no column {column!r}: data.reader.class_column, or --class-column of seglab crop, must name one of "
+            f"{', '.join(map(str, info['fields']))}"
         )
     if info["crs"] is None:
         raise ValueError("polygons without a coordinate system: accepted are a GeoPackage or GeoJSON, or .shp and .prj")
