@@ -88,7 +88,9 @@ def export(run: Run, out: Path, wish: Wish) -> Iterator[str]:
 def check_replaces(out: Path, format: str) -> None:
     """Raises ValueError for what is no export, or named like another format; OSError where there is no folder."""
     if out.suffix in {*FORMATS.values()} - {FORMATS[format]}:
-        raise ValueError(f"--out {out}: accepted is {out.stem}{FORMATS[format]} for --format {format}")
+        other = next(name for name, suffix in FORMATS.items() if suffix == out.suffix)
+        accepted = f"accepted is {out.stem}{FORMATS[format]} for --format {format}, and --format {other}"
+        raise ValueError(f"--out {out}: {accepted} for {out.suffix}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out {out}: no folder {out.parent}")
     if out.is_dir() or (out.exists() and MARK.encode() not in out.read_bytes()):
