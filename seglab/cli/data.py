@@ -131,7 +131,10 @@ COMMANDS = {
             },
             "--class-column": {"default": "class", "metavar": "COLUMN", "help": "of polygons: names or ids of classes"},
             "--layer": {"help": "of polygons, in a file of several layers"},
-            "--outside": {"metavar": "NAME", "help": "of polygons: the class, or void, of pixels in none"},
+            "--outside": {
+                "metavar": "NAME",
+                "help": "of polygons: the class, or void, of pixels in none; must be given",
+            },
             "--all-touched": {
                 **{"action": "store_true"},
                 "help": "of polygons: draw every pixel that one touches, not only those whose centre it holds",

@@ -119,15 +119,32 @@ COMMANDS = {
         {
             "run": {"type": Path, "help": "a run folder"},
             "images": {"type": Path, "nargs": "+", "help": "more run folders, then images and folders of images"},
-            "--out": {"type": Path, "default": Path("maps"), "help": "folder for the maps: class ids and coloured"},
+            "--out": {
+                "type": Path,
+                "default": Path("maps"),
+                "help": "folder for the maps: class ids and coloured; default: maps",
+            },
             "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
             "--device": {"default": "auto", "help": "cpu, cuda or cuda:1; default: a GPU where there is one"},
             "--confidence": {"action": "store_true", "help": "also the probability of each pixel's class"},
             "--probabilities": {"action": "store_true", "help": "also the probability of every class"},
             "--vector": {"action": "store_true", "help": "also the regions as polygons, in a GeoPackage"},
-            "--simplify": {"type": length, "metavar": "UNITS", "help": "how far a polygon's border may move"},
-            "--area": {"type": int, "nargs": 4, "metavar": ("LEFT", "TOP", "WIDTH", "HEIGHT"), "help": "only a part"},
-            "--tta": {"default": "none", "choices": ["none", "flips", "d4"], "help": "also mirrored, or also turned"},
+            "--simplify": {
+                "type": length,
+                "metavar": "UNITS",
+                "help": "how far a polygon's border may move, in units of the CRS; default: a pixel",
+            },
+            "--area": {
+                "type": int,
+                "nargs": 4,
+                "metavar": ("LEFT", "TOP", "WIDTH", "HEIGHT"),
+                "help": "only this part, in pixels of the image",
+            },
+            "--tta": {
+                "default": "none",
+                "choices": ["none", "flips", "d4"],
+                "help": "mean over the image and its mirrored forms, or all eight ways to lay it",
+            },
             "--tile": {"type": int, "metavar": "PIXELS", "help": "side of a tile; default: what fits into 2 GB"},
             "--overlap": {"type": int, "metavar": "PIXELS", "help": "pixels that two tiles share"},
             "--resolution": {
