@@ -58,7 +58,7 @@ def test_a_test_split_is_neither_trained_on_nor_validated(run: Run, images: Path
     kept = run.records.validation()
     assert kept is not None and not {"2", "3"} & {*kept.names} and "1" not in kept.scenes
     assert {int(row["images"]) for row in run.times()} == {4}
-    assert "4 images train, 4 validate, 2 are kept for the test" in run.log_file.read_text()
+    assert "4 images train, 4 validate, 2 kept for the test" in run.log_file.read_text()
     content = evaluate(run, Wish("test")).content
     assert (content["images"], content["scenes"], content["pixels"]) == (2, 1, 2 * 32 * 32)
     assert [row["name"] for row in rows(run.folder / "evaluation/test_images.csv")] == ["2", "3"]

@@ -156,7 +156,7 @@ def _fit(
     source = found.run.folder if found else cell.run.folder
     where = source.name if source.parent == cell.study else source
     came = f", resumes from epoch {found.epochs} of {where}" if found else ""
-    kept = f", {len(test)} are kept for the test" if test else ""
+    kept = f", {len(test)} kept for the test" if test else ""
     numbers = (len(data.samples), "windows" if data.windows else "images", len(data.indices[1]))
     log.info("%s: %d %s train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
