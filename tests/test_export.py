@@ -26,6 +26,7 @@ from seglab.predict.export.onnx_file import Session
 from seglab.predict.export.program import Form, Program
 from seglab.predict.export.samples import Samples
 from seglab.predict.predict import load_network
+from seglab.predict.tiles.scale import Scale
 from seglab.run.folder import Run, runs_of
 
 SIZES = ((1, 1), (4, 4), (32, 32), (21, 45))
@@ -159,6 +160,15 @@ def test_int8_is_measured_beside_float(seglab, run: Run, tile: Path, tmp_path: P
     assert {n.op_type for n in model.graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
     assert [o.domain for o in model.opset_import] == [""] and model.ir_version == 8
     assert facts(tmp_path / "int8.onnx") == facts(tile) | {"weights": "int8"}
+
+
+def test_whoever_resamples_by_the_file_is_not_told_to_resize(seglab, run: Run, tmp_path: Path, monkeypatch) -> None:
+    smaller = Scale((0.5, 0.5), words="images are mapped at 0.5 times their size; a map is not", metres=0.25)
+    monkeypatch.setattr(exporting, "scale_of", lambda *_: smaller)
+    told = "images are mapped at 0.5 times their size: resize images so before this file sees them"
+    assert told in seglab("export", run.folder, "--out", tmp_path / "a.onnx").out.splitlines()
+    ended = seglab("export", run.folder, "--out", tmp_path / "b.onnx", "--for", "qgis", "--tile", 32)
+    assert ended.code == 0 and "resize" not in ended.out and json.loads(facts(tmp_path / "b.onnx")["resolution"]) == 50
 
 
 def test_lost_accuracy_of_int8_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def export(run: Run, out: Path, wish: Wish) -> Iterator[str]:
         facts |= tiles.facts(net.bands)
     content, computed = made(net, form, facts, wish.format)
     yield from _checked(net, config, form, computed, samples)
-    if scale.words:
+    if scale.words and wish.tiles is None:  # the tools of --for resample images themselves, by the resolution in it
         yield f"{scale.words.partition(';')[0]}: resize images so before this file sees them"
     if wish.int8:
         small = quantised(content, samples, form)
