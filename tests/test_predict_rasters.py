@@ -123,9 +123,12 @@ def test_regions_are_polygons_with_their_area(seglab, run: Run, tmp_path: Path) 
     assert seglab(*asked, "--simplify", 0).code == 0 and (tmp_path / "m" / "scene.gpkg").read_bytes() == once
     assert seglab(*asked).code == 0
     _, _, simpler, (_, _, same) = pyogrio.raw.read(tmp_path / "m" / "scene.gpkg")
-    assert (same == areas).all() and shapely.get_num_coordinates(shapely.from_wkb(simpler)).sum() < (
-        shapely.get_num_coordinates(polygons).sum()
-    )
+    simpler = shapely.from_wkb(simpler)
+    assert (same == areas).all()
+    assert shapely.get_num_coordinates(simpler).sum() < shapely.get_num_coordinates(polygons).sum()
+    assert shapely.is_valid(simpler).all() and (shapely.area(simpler) > 0).all()
+    assert shapely.union_all(simpler).area == pytest.approx(shapely.area(simpler).sum())  # no overlap, and no gap
+    assert not shapely.get_num_interior_rings(shapely.union_all(simpler))
 
 
 def test_regions_without_a_place_are_in_pixels_and_warn_of_nothing(seglab, run: Run, tmp_path: Path) -> None:

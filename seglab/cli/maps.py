@@ -132,7 +132,7 @@ COMMANDS = {
             "--simplify": {
                 "type": length,
                 "metavar": "UNITS",
-                "help": "how far a polygon's border may move, in units of the CRS; default: a pixel",
+                "help": "size of the corners that borders lose, in units of the CRS; default: a pixel",
             },
             "--area": {
                 "type": int,

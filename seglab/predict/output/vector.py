@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,9 @@ def write_vector(
 ) -> None:
     """Writes the regions of a GeoTIFF of class ids, whole or not at all; VOID is left out.
 
-    A region's pixels share sides. GDAL follows the whole file row by row: its blocks leave no trace. `simplify`: how
-    far, in the units of the CRS, a border may move; a pixel's side unless given, and 0 keeps the pixels' own borders.
+    A region's pixels share sides. GDAL follows the whole file row by row: its blocks leave no trace. `simplify`:
+    of borders, which neighbours keep in common, in the units of the CRS: the side of a square as large as what one step
+    may add or take away. A pixel's side unless given; 0 keeps the pixels' own borders.
     """
     pyogrio = optional("pyogrio", f"{path}: writing a GeoPackage")
     shapely = optional("shapely", f"{path}: writing a GeoPackage")
@@ -47,16 +48,18 @@ def write_vector(
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     try:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": DATE})
-        for i, regions in enumerate(_batches(shapely, ids, grid)):
-            areas = regions.areas / side**2 * (metres**2 if metres else 1)
-            shapes = shapely.simplify(regions.polygons, side if simplify is None else simplify)
-            columns = [names[regions.classes], regions.classes.astype(np.int32), areas]
-            about: dict[str, Any] = {"dataset_metadata": dict(tags)} if i == 0 else {"append": True}
+        regions = _regions(ids, grid)
+        shapes = shapely.coverage_simplify(regions.polygons, side if simplify is None else simplify)
+        areas = regions.areas / side**2 * (metres**2 if metres else 1)
+        columns = [names[regions.classes], regions.classes.astype(np.int32), areas]
+        for start in range(0, max(1, len(shapes)), BATCH):
+            part = slice(start, start + BATCH)
+            about: dict[str, Any] = {"append": True} if start else {"dataset_metadata": dict(tags)}
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "'crs' was not provided")  # of an image without a place
                 pyogrio.raw.write(
-                    making, shapely.to_wkb(shapes), columns, fields, layer="map", driver="GPKG",
-                    geometry_type="Polygon", crs=grid.crs if grid else None, **about,
+                    making, shapely.to_wkb(shapes[part]), [column[part] for column in columns], fields, layer="map",
+                    driver="GPKG", geometry_type="Polygon", crs=grid.crs if grid else None, **about,
                 )  # fmt: skip
         making.replace(path)
     finally:
@@ -72,28 +75,20 @@ def _pixel(grid: Grid | None) -> float:
     return a * e - b * d
 
 
-def _batches(shapely: Any, ids: Path, grid: Grid | None) -> Iterator[Regions]:
-    """The regions, some at a time; once none where there is none, so that a file is made."""
+def _regions(ids: Path, grid: Grid | None) -> Regions:
+    """All regions, where the file has them; without a grid the row is minus y, since a GIS draws y upwards."""
     rasterio = optional("rasterio", f"{ids}: polygons of a map")
     features = optional("rasterio.features", f"{ids}: polygons of a map")
-    found: list[tuple[Any, int]] = []
-    first = True
+    shapely = optional("shapely", f"{ids}: polygons of a map")
+    polygons = []
+    classes = []
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(ids) as file:
         for shape, value in features.shapes(rasterio.band(file, 1), connectivity=4):  # placed as the file is
             if int(value) != VOID:
-                rings = shape["coordinates"]
-                found.append((shapely.Polygon(rings[0], rings[1:]), int(value)))
-            if len(found) == BATCH:
-                yield _regions(shapely, found, upside_down=grid is None)
-                found = []
-                first = False
-    if found or first:
-        yield _regions(shapely, found, upside_down=grid is None)
-
-
-def _regions(shapely: Any, found: Sequence[tuple[Any, int]], upside_down: bool) -> Regions:
-    """`upside_down`: y is the row, which a GIS would draw upwards."""
-    polygons = np.array([polygon for polygon, _ in found], object)
-    if upside_down:
-        polygons = shapely.transform(polygons, lambda xy: xy * (1, -1))
-    return Regions(polygons, np.array([value for _, value in found], np.int64), shapely.area(polygons))
+                outer, *holes = shape["coordinates"]
+                polygons.append(shapely.Polygon(outer, holes))
+                classes.append(int(value))
+    found = np.array(polygons, object)
+    if grid is None and polygons:
+        found = shapely.transform(found, lambda xy: xy * (1, -1))
+    return Regions(found, np.array(classes, np.int64), shapely.area(found))
