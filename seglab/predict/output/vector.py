@@ -1,6 +1,5 @@
 """Polygons of a map: its connected regions, class by class, as a GeoPackage."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,16 +27,23 @@ class Regions(NamedTuple):
 
 
 def write_vector(
-    ids: Path, path: Path, classes: Sequence[str], grid: Grid | None, simplify: float | None, tags: Mapping[str, str]
+    ids: Path,
+    path: Path,
+    classes: Sequence[str],
+    grid: Grid | None,
+    simplify: float | None,
+    tags: Mapping[str, str],
+    room: Path,
 ) -> None:
-    """Writes the regions of a GeoTIFF of class ids, whole or not at all; VOID is left out.
+    """Writes the regions of a GeoTIFF of class ids, by way of a file in the folder `room`; VOID is left out.
 
     A region's pixels share sides. GDAL follows the whole file row by row: its blocks leave no trace. `simplify`: how
     far, in the units of the CRS, a border may move; a pixel's side unless given, and 0 keeps the pixels' own borders.
     """
     pyogrio = optional("pyogrio", f"{path}: writing a GeoPackage")
     shapely = optional("shapely", f"{path}: writing a GeoPackage")
-    making = path.with_name(f".{path.name[:60]}.{os.getpid()}.gpkg")
+    making = room / "map.gpkg"
+    making.unlink(missing_ok=True)  # of a process that was killed
     path.parent.mkdir(parents=True, exist_ok=True)
     side = abs(_pixel(grid)) ** 0.5
     metres = grid.metres if grid else None
