@@ -221,7 +221,7 @@ def test_empty_crops_are_left_out_on_demand(seglab, tmp_path: Path) -> None:
     assert cut("more", "--drop-empty", 0.51, "--void", 3) == ["a_0_2", "a_0_3"]
     assert set(np.unique(read_label(tmp_path / "half" / "label" / "a_0_3.png"))) == {1}
     ended = seglab("crop", tmp_path, "--size", 16, "--out", tmp_path / "none", "--drop-empty", "--void", 1, 3)
-    assert ended.code == 1 and "leaves none of 4 crops" in ended.err
+    assert ended.code == 1 and "leaves none of 4 crops" in ended.err and not (tmp_path / "none").exists()
 
 
 def test_colours_may_mean_void_and_white_does_not(seglab, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from seglab.models.network import Network
 from seglab.models.rewrites import rewritten
 from seglab.predict.export import export as exporting
 from seglab.predict.export.comparison import compared
-from seglab.predict.export.export import Wish, made, qgis
+from seglab.predict.export.export import Wish, check_replaces, made, qgis
 from seglab.predict.export.int8 import Measured
 from seglab.predict.export.onnx_file import Session
 from seglab.predict.export.program import Form, Program
@@ -215,12 +215,12 @@ def test_no_file_appears_where_it_would_differ(seglab, run: Run, tmp_path: Path,
 
     monkeypatch.setattr(exporting, "made", wrong)
     path = tmp_path / "model.onnx"
-    path.write_bytes(b"seglab_version 1")
+    path.write_bytes(b"\x08\x08 seglab_version 1")
     for by in (1.0, float("nan")):
         wrong.by = by
         ended = seglab("export", run.folder, "--out", path)
         assert ended.code == 1 and "differs from the checkpoint: largest difference " in ended.err
-        assert path.read_bytes() == b"seglab_version 1" and list(tmp_path.glob(".model*")) == []
+        assert path.read_bytes() == b"\x08\x08 seglab_version 1" and list(tmp_path.glob(".model*")) == []
     wrong.by = 0.0
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "none"))
     ended = seglab("export", run.folder, "--out", path)
@@ -282,3 +282,17 @@ def test_tools_of_qgis_agree_on_8_bits_only() -> None:
     assert qgis.Tiles().at(0.25).resolution == 25 and qgis.Tiles(resolution=7).at(0.25).resolution == 7
     with pytest.raises(ValueError, match="--format pt: accepted are onnx, torch_export"):
         Wish("pt")
+
+
+def test_a_text_that_tells_a_version_is_no_export(tmp_path: Path) -> None:
+    for name, content, accepted in (
+        ("notes.txt", b"seglab_version: 1", False),
+        ("other.onnx", b"\x08\x08 of another program", False),
+        ("own.onnx", b"\x08\x08 seglab_version", True),
+    ):
+        (tmp_path / name).write_bytes(content)
+        if accepted:
+            check_replaces(tmp_path / name, "onnx")
+            continue
+        with pytest.raises(ValueError, match="no export of seglab"):
+            check_replaces(tmp_path / name, "onnx")

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from seglab.pages.text import printable
@@ -38,6 +39,14 @@ def whole(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def check_folder(path: Path | None, option: str = "--out") -> None:
+    """Raises ValueError where files stand in the place of a folder of a command line, or of one above it."""
+    there = next((part for part in (path, *path.parents) if part.exists()), None) if path else None
+    if there and not there.is_dir():
+        of = "" if there == path else f"{there} "
+        raise ValueError(f"{option} {path}: {of}is a file, accepted is a folder")
 
 
 TRUST = {

@@ -3,15 +3,14 @@
 import argparse
 from pathlib import Path
 
-from seglab.cli.command import FAULTY, TRUST, Command, tell
+from seglab.cli.command import FAULTY, TRUST, Command, check_folder, tell
 
 
 def audit(a: argparse.Namespace) -> int:
     from seglab.audit.audit import audit as found_in
     from seglab.audit.output import default_folder, write_audit
 
-    if a.out and a.out.exists() and not a.out.is_dir():
-        raise ValueError(f"--out {a.out}: is a file, accepted is a folder")
+    check_folder(a.out)
     found = found_in(a.overrides, a.run, a.checkpoint)
     if a.out and found.root.resolve() in (a.out.resolve(), *a.out.resolve().parents):
         raise ValueError(f"--out {a.out}: lies within the data set; accepted is a folder outside of {found.root}")
@@ -31,6 +30,7 @@ def crop(a: argparse.Namespace) -> None:
     from seglab.data.crops.scenes import find_scenes
     from seglab.data.problems import some
 
+    check_folder(a.out)
     scenes = find_scenes(a.scenes, a.labels, a.groups)
     drawing = Drawing(tuple(a.classes), a.class_column, a.layer, a.outside, a.all_touched)
     cut = Cut(a.size, a.stride, a.edge, a.drop_empty, tuple(a.void), drawing)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from seglab.cli.command import TRUST, Command, factor, tell, whole
+from seglab.cli.command import TRUST, Command, check_folder, factor, tell, whole
 from seglab.pages.text import printable
 
 
@@ -19,6 +19,7 @@ def predict(a: argparse.Namespace) -> None:
     from seglab.predict.trained import device_of, load
     from seglab.run.folder import Run
 
+    check_folder(a.out)
     runs, images = _runs_and_images([a.run, *a.images])
     if not images:
         raise ValueError("no image is given; accepted are run folders, and then images or folders of images")
@@ -84,6 +85,7 @@ def evaluate(a: argparse.Namespace) -> None:
     from seglab.predict.evaluation.notes import table
     from seglab.run.folder import Run
 
+    check_folder(a.out)
     wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)
     bar = partial(tqdm, desc="scoring", leave=False, disable=not sys.stderr.isatty())
     found = evaluate(Run(a.run), wish, lambda images, count: bar(images, total=count))
@@ -145,7 +147,7 @@ COMMANDS = {
                 "choices": ["none", "flips", "d4"],
                 "help": "mean over the image and its mirrored forms, or all eight ways to lay it",
             },
-            "--tile": {"type": int, "metavar": "PIXELS", "help": "side of a tile; default: what fits into 2 GB"},
+            "--tile": {"type": whole, "metavar": "PIXELS", "help": "side of a tile; default: what fits into 2 GB"},
             "--overlap": {"type": int, "metavar": "PIXELS", "help": "pixels that two tiles share"},
             "--resolution": {
                 "choices": ["resample", "keep"],

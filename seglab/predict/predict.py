@@ -53,6 +53,7 @@ def write_maps(
     replace another file than a map; and at the end, when the other images have theirs, if one can't be mapped.
     """
     mapper = Mapper(trained, out, options or Options(), progress)
+    mapper.options.wanted.check()
     check_names({image: list(mapper.files(image).values()) for image in images})
     return _maps(mapper, images)
 
@@ -86,6 +87,7 @@ class Mapper:
 
     def write(self, image: Path) -> Path:
         """Writes the map of an image and gives its path. Raises ValueError that names the image and the reason."""
+        _check_place(image)
         with large_pictures():
             if self.trained.bands is None:
                 check_decoding(image)
@@ -144,11 +146,29 @@ class Mapper:
                     yield InMemory(), Path(room)
                 return
             facts = [self.trained.digest, scene.area, sorted(names), sheet.tags, sheet.grid]
-            with kept(self.out, image.stem, digest_of(facts, image), shapes) as (part, folder):
+            digest = digest_of(facts, image, *_beside(image))
+            with kept(self.out, image.stem, digest, shapes, scene.area.height) as (part, folder):
                 yield part, folder
         finally:
             if not there:
                 remove_if_empty(self.out)
+
+
+def _check_place(image: Path) -> None:
+    """Raises ValueError where a map would lose the place of its image, which is no transform."""
+    if not installed("rasterio"):
+        return
+    points: Sequence[object] = ()
+    with suppress(ValueError), opened(image) as source:  # whoever reads it says why it can't be read
+        points = source.gcps[0]
+    if points:
+        raise ValueError(f"{image}: placed by ground control points: accepted is a transform, as gdalwarp gives it")
+
+
+def _beside(image: Path) -> list[Path]:
+    """Files that tell the mask or the no data value of an image."""
+    paths = [image.with_name(image.name + suffix) for suffix in (".msk", ".aux.xml")]
+    return [path for path in paths if path.is_file()]
 
 
 def _grid(image: Path) -> Grid | None:

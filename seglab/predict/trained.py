@@ -89,9 +89,9 @@ def device_of(asked: str) -> str:
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.mps.is_available() else [])]
     if asked == "auto":
         return "cuda" if "cuda" in there else "cpu"
-    kind, _, number = asked.partition(":")
+    kind, colon, number = asked.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if kind not in there or (number and not (number.isdecimal() and int(number) < count)):
+    if kind not in there or (colon and not (number.isdecimal() and int(number) < count)):
         raise ValueError(f"--device {asked}: not on this machine; accepted are auto, {', '.join(there)}")
     return asked
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from seglab.data.crops.opening import open_slices
 from seglab.data.crops.polygons import UNDRAWN, Drawing, Drawn
-from seglab.data.crops.record import begin, facts
+from seglab.data.crops.record import begin, facts, give_up
 from seglab.data.crops.scenes import Scene
 from seglab.data.crops.slices import Slices, Voids
 from seglab.data.files.pixels import named
@@ -97,6 +97,7 @@ def crop_scenes(scenes: Sequence[Scene], out: Path, cut: Cut, tick: Callable[[in
                 else:
                     done.dropped += 1
     if not done.rows:
+        give_up(out, FOLDERS)
         raise ValueError(f"--drop-empty {cut.drop_empty:g}: leaves none of {total} crops; accepted is a larger share")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *done.rows])

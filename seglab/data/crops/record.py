@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.data.files.polygons import SHAPEFILE
-from seglab.machine.files import write_whole
+from seglab.machine.files import remove_if_empty, write_whole
 
 RECORD = "crop.json"
 
@@ -32,6 +32,15 @@ def begin(out: Path, record: Mapping[str, Any], folders: Sequence[str]) -> None:
             raise ValueError(f"--out {out}: was cut in another way ({differs}); accepted is another folder")
     for folder in folders:
         (out / folder).mkdir(exist_ok=True)
+
+
+def give_up(out: Path, folders: Sequence[str]) -> None:
+    """Removes the record and the folders of a root in which no crop is, so that another command may begin there."""
+    for folder in folders:
+        remove_if_empty(out / folder)
+    if not any((out / folder).exists() for folder in folders):
+        (out / RECORD).unlink()
+        remove_if_empty(out)
 
 
 def facts(path: Path) -> dict[str, str]:

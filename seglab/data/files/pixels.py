@@ -220,7 +220,8 @@ def _reason(error: Exception, path: Path) -> str:
         return f"not readable ({error.strerror})"
     if isinstance(error, UnidentifiedImageError):
         return "an empty file (0 bytes)" if not path.stat().st_size else "not a readable image"
-    said = str(error).splitlines()
+    told = error.__cause__ if "See previous exception" in str(error) and error.__cause__ else error  # of rasterio
+    said = str(told).splitlines()
     return (
         said[0]
         if isinstance(error, ValueError | OSError) and said

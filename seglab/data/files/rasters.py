@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import cos, hypot, radians
+from math import cos, hypot, isfinite, radians
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,7 +204,8 @@ def _is_plain(facts: Stored) -> bool:
 
 
 def grid_of(source: Any) -> Grid | None:
-    """The place on the earth; None where the file has none."""
-    if source.transform.is_identity and source.crs is None:
+    """The place on the earth; None where the file has none, or one in which a pixel has no area."""
+    a, b, _, d, e, _ = transform = tuple(source.transform)[:6]
+    if (source.transform.is_identity and source.crs is None) or not (isfinite(sum(transform)) and a * e != b * d):
         return None
-    return Grid(tuple(source.transform)[:6], source.crs.to_wkt() if source.crs else None)
+    return Grid(transform, source.crs.to_wkt() if source.crs else None)

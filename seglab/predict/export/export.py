@@ -34,6 +34,9 @@ COMPARED_IMAGES = 3
 MARK = "seglab_version"
 """Metadata by which an export is known."""
 
+BEGINNINGS = (bytes([8]), b"PK\3\4")
+"""The first bytes of ONNX (the field of its version), and of torch's archives."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -93,8 +96,17 @@ def check_replaces(out: Path, format: str) -> None:
         raise ValueError(f"--out {out}: {accepted} for {out.suffix}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out {out}: no folder {out.parent}")
-    if out.is_dir() or (out.exists() and MARK.encode() not in out.read_bytes()):
+    if out.exists() and not _is_export(out):
         raise ValueError(f"--out {out}: would replace something that is no export of seglab; accepted is another name")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether it is a file that an export wrote: it begins as one and names the mark."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(4)
+        return head.startswith(BEGINNINGS) and MARK.encode() in head + file.read()
 
 
 def metres_seen(scale: Scale) -> float | None:

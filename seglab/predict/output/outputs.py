@@ -9,6 +9,7 @@ import numpy as np
 
 from seglab.data.files.rasters import Grid
 from seglab.labels import VOID, rgb
+from seglab.machine.extras import optional
 from seglab.predict.output.files import MARK
 from seglab.predict.output.geotiff import Picture, write_geotiff
 from seglab.predict.output.pictures import write_png
@@ -34,6 +35,15 @@ class Wanted:
     def kinds(self) -> list[str]:
         asked = {CONFIDENCE: self.confidence, PROBABILITIES: self.probabilities, VECTOR: self.vector}
         return [IDS, COLOR, *(kind for kind, wanted in asked.items() if wanted)]
+
+    def check(self) -> None:
+        """Raises MissingExtra for a file that needs a library which is not there: before hours are spent on a map."""
+        for option, wanted, modules in (
+            ("--vector", self.vector, ("rasterio", "pyogrio", "shapely")),
+            ("--probabilities", self.probabilities, ("rasterio",)),
+        ):
+            for module in modules if wanted else ():
+                optional(module, option)
 
     def files(self, out: Path, stem: str, georeferenced: bool) -> dict[str, Path]:
         """The path of each kind of file. A PNG has no place for a probability of each class, nor for a georeference."""
@@ -63,7 +73,7 @@ def write_outputs(part: Part, sheet: Sheet, files: Mapping[str, Path], wanted: W
     """Writes all files of a map, each whole or not at all; `room` is a folder for what is in between."""
     for kind, path in files.items():
         if kind == VECTOR:
-            write_vector(files[IDS], path, list(sheet.classes), sheet.grid, wanted.simplify, sheet.tags)
+            write_vector(files[IDS], path, list(sheet.classes), sheet.grid, wanted.simplify, sheet.tags, room)
         elif path.suffix == ".tif":
             write_geotiff(_picture(kind, part, sheet), path, room)
         else:

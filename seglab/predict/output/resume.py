@@ -54,10 +54,10 @@ class _Held:
 
 
 class OnDisk:
-    """A folder of files of raw rows `uint8`, and a file that says how many of them are on the disk."""
+    """A folder of files of raw rows `uint8`, and a file that says how many of `height` are on the disk."""
 
-    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]):
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], height: int):
+        self._height = height
         self._state = folder / "state.json"
         self.pictures = {name: _File(folder / f"{name}.raw", shape) for name, shape in shapes.items()}
         self.finished = self._on_disk()
@@ -73,7 +73,8 @@ class OnDisk:
             rows = json.loads(self._state.read_text())["rows"]
         except (OSError, ValueError, KeyError, TypeError):
             return 0
-        whole = isinstance(rows, int) and all(picture.holds(rows) for picture in self.pictures.values())
+        possible = type(rows) is int and 0 <= rows <= self._height
+        whole = possible and all(picture.holds(rows) for picture in self.pictures.values())
         return rows if whole else 0
 
 
@@ -100,20 +101,27 @@ class _File:
 
 
 @contextmanager
-def kept(out: Path, stem: str, digest: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[OnDisk, Path]]:
+def kept(
+    out: Path, stem: str, digest: str, shapes: Mapping[str, tuple[int, ...]], height: int
+) -> Iterator[tuple[OnDisk, Path]]:
     """The part of a map of this digest, and its folder. It stays where an error ends this, and goes with the end.
 
-    `shapes`: of a row of each picture. Raises ValueError while another process makes the same map.
+    `shapes`: of a row of each picture, which has `height` of them. Raises ValueError while another process makes the
+    same map, and where a link could lead what is written to another file.
     """
     folder = out / f".{stem[:60]}.{digest}.part"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ValueError(f"{folder}: not a folder of finished rows; accepted is none of this name")
     folder.mkdir(parents=True, exist_ok=True)
+    if other := next((path for path in folder.iterdir() if path.is_symlink() or not path.is_file()), None):
+        raise ValueError(f"{other}: no file that seglab predict wrote; accepted is an --out without {folder.name}")
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"{folder}: another process is making this map") from None
     with lock:
-        yield OnDisk(folder, shapes), folder
+        yield OnDisk(folder, shapes, height), folder
         shutil.rmtree(folder)
     _remove_others(out, stem)
 
@@ -121,7 +129,8 @@ def kept(out: Path, stem: str, digest: str, shapes: Mapping[str, tuple[int, ...]
 def _remove_others(out: Path, stem: str) -> None:
     """Removes what unfinished maps of other options or images of this name left, unless a process is at it."""
     for path in out.glob(".*.part"):
-        if re.fullmatch(rf"\.{re.escape(stem[:60])}\.[0-9a-f]{{16}}\.part", path.name):
+        own = re.fullmatch(rf"\.{re.escape(stem[:60])}\.[0-9a-f]{{16}}\.part", path.name)
+        if own and path.is_dir() and not any(one.is_symlink() for one in (path, path / "lock")):
             with suppress(Timeout), FileLock(path / "lock", timeout=0):
                 shutil.rmtree(path)
 

@@ -1,6 +1,5 @@
 """Polygons of a map: its connected regions, class by class, as a GeoPackage."""
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,9 +27,15 @@ class Regions(NamedTuple):
 
 
 def write_vector(
-    ids: Path, path: Path, classes: Sequence[str], grid: Grid | None, simplify: float | None, tags: Mapping[str, str]
+    ids: Path,
+    path: Path,
+    classes: Sequence[str],
+    grid: Grid | None,
+    simplify: float | None,
+    tags: Mapping[str, str],
+    room: Path,
 ) -> None:
-    """Writes the regions of a GeoTIFF of class ids, whole or not at all; VOID is left out.
+    """Writes the regions of a GeoTIFF of class ids, by way of a file in the folder `room`; VOID is left out.
 
     A region's pixels share sides. GDAL follows the whole file row by row: its blocks leave no trace. `simplify`:
     of borders, which neighbours keep in common, in the units of the CRS: the side of a square as large as what one step
@@ -38,7 +43,8 @@ def write_vector(
     """
     pyogrio = optional("pyogrio", f"{path}: writing a GeoPackage")
     shapely = optional("shapely", f"{path}: writing a GeoPackage")
-    making = path.with_name(f".{path.name[:60]}.{os.getpid()}.gpkg")
+    making = room / "map.gpkg"
+    making.unlink(missing_ok=True)  # of a process that was killed
     path.parent.mkdir(parents=True, exist_ok=True)
     side = abs(_pixel(grid)) ** 0.5
     metres = grid.metres if grid else None

@@ -19,6 +19,9 @@ OTHERWISE = "a map has the size of its image, and --scale 1 maps it without resi
 SAME = 1.25
 """The factor up to which two resolutions, in metres a pixel, are taken for the same."""
 
+LARGEST = 1 << 24
+"""Pixels of a side at which an image is mapped, at most."""
+
 WHOLE = 50_000_000
 """Pixels up to which an image is resized whole, by OpenCV, if it fits a tile then."""
 
@@ -40,7 +43,14 @@ class Scale:
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width at which an image of this size is mapped."""
-        return self.size or (max(1, round(height * self.factors[0])), max(1, round(width * self.factors[1])))
+        sides = [side * factor for side, factor in zip((height, width), self.factors, strict=True)]
+        if max(sides) > LARGEST:
+            raise ValueError(
+                f"an image of {width}x{height} pixels, resized by {self.factors[1]:.4g}, has more than {LARGEST:,} a "
+                "side; accepted is a smaller --scale"
+            )
+        down, across = (max(1, round(side)) for side in sides)
+        return self.size or (down, across)
 
     def shrunk(self, image: np.ndarray) -> np.ndarray:
         """The image `[H,W,C]` resized as training resizes; itself at its own scale."""
