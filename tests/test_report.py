@@ -90,10 +90,10 @@ def test_scores_of_the_test_split_have_columns_of_their_own(tmp_path: Path) -> N
     rows = list(csv.DictReader((tmp_path / "grid.csv").read_text().splitlines()))
     first = next(row for row in rows if row["epochs"] == "20")
     assert {k: v for k, v in first.items() if k.startswith("test/")} == {
-        **{"test/miou": "0.9", "test/iou/ground": "0.9", "test/iou/roof": ""},
-        **{"test/boundary_f_1px": "0.25", "test/boundary_f_1px/ground": "0.25", "test/boundary_f_1px/roof": ""},
+        **{"test.miou": "0.9", "test.iou.ground": "0.9", "test.iou.roof": ""},
+        **{"test.boundary_f_1px": "0.25", "test.boundary_f_1px.ground": "0.25", "test.boundary_f_1px.roof": ""},
     }
-    assert [row["test/miou"] for row in rows if row["loss"] != "dice"] == ["", "", ""]
+    assert [row["test.miou"] for row in rows if row["loss"] != "dice"] == ["", "", ""]
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_folds_cover_everything_once() -> None:
         ("ab", {"val_scenes": ["c"]}, "no such scene, accepted are"),
         ("ab", {"val_scenes": ["a", "b"]}, "0 images to train"),
         ("ab", {"val_scenes": []}, "0 to validate"),
-        ("aa", {}, "each side needs one"),
+        ("aa", {}, "each side needs one; parts of a scene"),
         ("abc", {"fold": 5}, r"accepted are 0\.\.4"),
         ("abc", {"fold": 0, "folds": 4}, "only 3 scenes"),
     ],

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
+OTHER_SPLIT = "change data.val_scenes, data.val_fraction or data.fold"
+OTHER_SCENES = "parts of a scene that do not overlap may be called scenes of their own in scenes.csv"
+
 
 class SplitError(ValueError):
     """The split asked for leaves one side empty or names an unknown scene."""
@@ -93,10 +96,8 @@ def split(
     val = [i for i, g in enumerate(groups) if g in chosen]
     train = [i for i, g in enumerate(groups) if g not in chosen]
     if not train or not val:
-        raise SplitError(
-            f"{len(train)} images to train and {len(val)} to validate from {len(sizes)} scene(s): each side needs one; "
-            "change data.val_scenes, data.val_fraction or data.fold"
-        )
+        many = f"{len(train)} images to train and {len(val)} to validate from {len(sizes)} scene(s)"
+        raise SplitError(f"{many}: each side needs one; {OTHER_SPLIT if len(sizes) > 1 else OTHER_SCENES}")
     return train, val
 
 

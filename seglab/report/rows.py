@@ -40,7 +40,8 @@ def rows(study: Study) -> list[Row]:
     out: list[Row] = []
     for c in found:
         numbers = {key.replace("/", "."): c.val.get(key) for key in scores}
-        numbers |= {key: c.results.get(key) for key in REFERENCES} | {f"test/{key}": c.test.get(key) for key in tests}
+        numbers |= {key: c.results.get(key) for key in REFERENCES}
+        numbers |= {f"test.{key.replace('/', '.')}": c.test.get(key) for key in tests}
         place = {head: getattr(c, head) for head in HEADS}
         out.append(place | numbers | {"folder": c.folder, "reason": c.results.get("reason")})
     columns = list(out[0]) if out else [*HEADS, *REFERENCES, "folder", "reason"]

@@ -13,7 +13,7 @@ from seglab.data.files.stored import FLOAT, FORMATS, GREY, ORIENTATION, PALETTE,
 from seglab.data.problems import file_name
 from seglab.labels import VOID
 
-IMAGES = "accepted are 8-bit images of 1 band (grey) or 3 bands (RGB), with or without alpha"
+IMAGES = "accepted are 8-bit images of 1 band (grey) or 3 bands (RGB), with or without alpha (data=raster reads others)"
 LABELS = "accepted are class ids in one band, or in three equal ones of 8 bits"
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints a line a tag of a GeoTIFF
