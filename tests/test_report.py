@@ -89,7 +89,7 @@ def test_scores_of_the_test_split_have_columns_of_their_own(tmp_path: Path) -> N
     assert "unet-dice-e50-s1-2: its test split was scored 3 times, which biases what is chosen by it" in said
     rows = list(csv.DictReader((tmp_path / "grid.csv").read_text().splitlines()))
     first = next(row for row in rows if row["epochs"] == "20")
-    assert {k: v for k, v in first.items() if k.startswith("test/")} == {
+    assert {k: v for k, v in first.items() if k.startswith("test.")} == {
         **{"test.miou": "0.9", "test.iou.ground": "0.9", "test.iou.roof": ""},
         **{"test.boundary_f_1px": "0.25", "test.boundary_f_1px.ground": "0.25", "test.boundary_f_1px.roof": ""},
     }
