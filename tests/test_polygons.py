@@ -113,3 +113,17 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
     assert len(read_polygons(good, CLASSES, "class", "two").values) == 1
     with pytest.raises(ValueError, match=r"no column 'kind': .*--class-column of seglab crop, must name one of class"):
         read_polygons(good, CLASSES, "kind", "one")
+
+
+def test_a_polygon_whose_corners_do_not_tell_its_place_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    for corners, right in (((-180, -90, 180, 90), False), ((47, 15, 67, 35), True)):
+        path.write_text(
+            '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {"class": "tree"}, '
+            f'"geometry": {shapely.to_geojson(shapely.box(*corners))}}}]}}'
+        )
+        if right:
+            assert areas(drawn(path, outside=0)) == [0, 0, 600, 0]
+            continue
+        with pytest.raises(ValueError, match=r"a.geojson: a polygon from -180, -90, 180, 90 is too large"):
+            drawn(path, outside=0)

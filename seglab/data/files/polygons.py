@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seglab.data.files.pixels import named
+from seglab.data.files.placing import check_kept, moved
 from seglab.data.files.rasters import Grid, grid_of, opened
 from seglab.data.problems import file_name
 from seglab.labels import VOID
@@ -61,6 +62,7 @@ class Polygons:
             if not len(found):
                 return np.full((height, width), outside, np.uint8), found
             placed = self._placed(self.geometries[found], grid.crs)
+            check_kept(self.geometries[found], placed, self.crs, grid, height, width)
             shapes = zip(placed, self.values[found].tolist(), strict=True)
             drawn = features.rasterize(
                 shapes, (height, width), fill=outside, transform=affine, all_touched=all_touched, dtype="uint8"
@@ -74,7 +76,7 @@ class Polygons:
         edge = shapely.segmentize(shapely.box(0, 0, width, height), max(height, width) / 32)
         a, b, c, d, e, f = grid.transform
         edge = shapely.transform(edge, lambda xy: xy @ np.array([[a, d], [b, e]]) + (c, f))
-        edge = shapely.transform(edge, lambda xy: _moved(xy, grid.crs, self.crs))
+        edge = shapely.transform(edge, lambda xy: moved(xy, grid.crs, self.crs))
         if not np.isfinite(shapely.bounds(edge)).all():
             raise ValueError("an image beyond what the polygons' coordinate system can hold")
         return np.sort(self._tree.query(edge, predicate="intersects"))
@@ -85,17 +87,10 @@ class Polygons:
 
     def _placed(self, geometries: np.ndarray, crs: str) -> np.ndarray:
         shapely = optional("shapely", "drawing polygons")
-        moved = shapely.transform(geometries, lambda xy: _moved(xy, self.crs, crs))
-        if not np.isfinite(shapely.bounds(moved)).all():
+        out = shapely.transform(geometries, lambda xy: moved(xy, self.crs, crs))
+        if not np.isfinite(shapely.bounds(out)).all():
             raise ValueError("polygons beyond what the image's coordinate system can hold")
-        return moved
-
-
-def _moved(places: np.ndarray, source: str, target: str | None) -> np.ndarray:
-    """Places `[N,2]` in another CRS."""
-    warp = optional("rasterio.warp", "drawing polygons")
-    crs = optional("rasterio.crs", "drawing polygons").CRS.from_wkt
-    return np.stack(warp.transform(crs(source), crs(target), places[:, 0], places[:, 1]), 1)
+        return out
 
 
 def read_polygons(
