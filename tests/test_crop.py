@@ -366,3 +366,15 @@ def test_scenes_whose_grounds_overlap_share_a_scene(seglab, tmp_path: Path) -> N
         ("b_0_0", "north"),
         ("c_0_0", "c"),
     ]
+
+
+def test_another_mask_beside_a_scene_is_another_root(seglab, tmp_path: Path) -> None:
+    scene = tmp_path / "a.tif"
+    for path, bands in ((scene, 3), (tmp_path / "a_label.tif", 1)):
+        written(path, np.ones((bands, 20, 20), np.uint8))
+    asked = ("crop", scene, "--size", 10, "--out", tmp_path / "root")
+    assert [seglab(*asked).code, seglab(*asked).code] == [0, 0]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(scene, "r+") as file:
+        file.write_mask(np.zeros((20, 20), bool))
+    ended = seglab(*asked)
+    assert ended.code == 1 and "other files for a" in ended.err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.data.files.polygons import SHAPEFILE
+from seglab.data.raster_reader import WORLD_FILES
 from seglab.machine.files import remove_if_empty, write_whole
 
 RECORD = "crop.json"
@@ -44,9 +45,11 @@ def give_up(out: Path, folders: Sequence[str]) -> None:
 
 
 def facts(path: Path) -> dict[str, str]:
-    """Name and hash of a file, and of those that belong to a shapefile."""
+    """Name and hash of a file, and of those beside it that belong to a shapefile, or tell an image's mask or place."""
     found = hashlib.sha256()
-    beside = [path.with_suffix(suffix) for suffix in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    ends = SHAPEFILE if path.suffix.lower() == ".shp" else (*WORLD_FILES, ".wld")
+    beside = [path.with_suffix(suffix) for suffix in ends]
+    beside += [path.with_name(path.name + suffix) for suffix in (".msk", ".aux.xml")]
     for part in (path, *(other for other in beside if other.exists())):
         with part.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
