@@ -11,7 +11,7 @@ import rasterio
 from test_predict_rasters import SMALL_TILES, drawn
 from test_rasters import written
 
-from seglab.predict.output import resume
+from seglab.predict.output import outputs, resume
 from seglab.run.folder import Run, runs_of
 
 
@@ -73,7 +73,7 @@ def test_a_number_of_rows_that_no_map_has_begins_anew(stopped, tmp_path: Path, r
     part, go_on = stopped
     (part / "state.json").write_text(f'{{"rows": {rows}}}')
     os.truncate(part / "ids.raw", 100_000 * 150)
-    (part / "map.gpkg").write_text("half of one")
+    (part / "vector.gpkg").write_text("half of one")
     assert go_on("--vector", "--tile", 64).code == 0
     found = sorted(path.name for path in (tmp_path / "m").iterdir())
     assert found == ["scene.gpkg", "scene.tif", "scene_color.tif"]
@@ -134,3 +134,21 @@ def test_a_missing_library_is_told_before_anything_is_mapped(seglab, run: Run, t
     ended = seglab("predict", run.folder, image, option, "--out", tmp_path / "m")
     assert ended.code == 1 and ended.err == f"seglab: {option} needs {module}: pip install 'seglab[geo]'\n"
     assert not (tmp_path / "m").exists()
+
+
+def test_all_files_are_of_one_map_whatever_another_command_writes(seglab, run: Run, tmp_path, monkeypatch) -> None:
+    image = drawn(tmp_path / "scene.tif", 100, 90)
+    asked = ("predict", run.folder, image, "--vector", "--simplify", 0, "--out")
+    write = outputs.write_vector
+
+    def meanwhile(*arguments: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(outputs, "write_vector", write)
+            assert seglab(*asked, tmp_path / "m", *SMALL_TILES).code == 0
+        write(*arguments)
+
+    assert seglab(*asked, tmp_path / "alone").code == 0
+    monkeypatch.setattr(outputs, "write_vector", meanwhile)
+    assert seglab(*asked, tmp_path / "m").code == 0
+    alone, both = (sorted((tmp_path / name).iterdir()) for name in ("alone", "m"))
+    assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in both]

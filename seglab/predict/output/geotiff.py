@@ -45,12 +45,11 @@ class Picture:
             yield top, rows.reshape(len(rows), self.width, self.bands).transpose(2, 0, 1)
 
 
-def write_geotiff(picture: Picture, path: Path, room: Path) -> None:
-    """Writes a COG, by way of files in the folder `room`; whole or not at all. Raises OSError."""
+def write_geotiff(picture: Picture, made: Path, path: Path) -> None:
+    """Writes a COG as `made`, which will be called `path`, by way of files beside it. Raises OSError."""
     rasterio = optional("rasterio", f"{path}: writing a GeoTIFF")
     copy = optional("rasterio.shutil", f"{path}: writing a GeoTIFF").copy
-    plain, cog = room / "plain.tif", room / "cog.tif"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    plain, cog = made.with_name("plain.tif"), made.with_name("cog.tif")
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
@@ -66,7 +65,7 @@ def write_geotiff(picture: Picture, path: Path, room: Path) -> None:
             raise OSError(f"{path}: not written ({str(e).splitlines()[0]}); is the disk full?") from e
         finally:
             plain.unlink(missing_ok=True)
-        cog.replace(path)
+        cog.replace(made)
 
 
 def _write(rasterio: Any, picture: Picture, path: Path) -> None:

@@ -70,16 +70,21 @@ class Sheet:
 
 
 def write_outputs(part: Part, sheet: Sheet, files: Mapping[str, Path], wanted: Wanted, room: Path) -> None:
-    """Writes all files of a map, each whole or not at all; `room` is a folder for what is in between."""
+    """Writes all files of a map into the folder `room`, from where they take their names together: they are of one map,
+    whatever another process writes beside them.
+    """
+    made = {kind: room / f"{kind}{path.suffix}" for kind, path in files.items()}
     for kind, path in files.items():
         if kind == VECTOR:
-            write_vector(files[IDS], path, list(sheet.classes), sheet.grid, wanted.simplify, sheet.tags, room)
+            write_vector(made[IDS], made[kind], list(sheet.classes), sheet.grid, wanted.simplify, sheet.tags)
         elif path.suffix == ".tif":
-            write_geotiff(_picture(kind, part, sheet), path, room)
+            write_geotiff(_picture(kind, part, sheet), made[kind], path)
         else:
             picture = _picture(kind, part, sheet, alpha=False)
             rows = (np.moveaxis(values, 0, -1) for _, values in picture.parts())
-            write_png(path, (sheet.height, sheet.width), picture.bands, rows, {MARK: sheet.run})
+            write_png(made[kind], (sheet.height, sheet.width), picture.bands, rows, {MARK: sheet.run})
+    for kind, path in files.items():
+        made[kind].replace(path)
 
 
 def _picture(kind: str, part: Part, sheet: Sheet, alpha: bool = True) -> Picture:

@@ -27,15 +27,9 @@ class Regions(NamedTuple):
 
 
 def write_vector(
-    ids: Path,
-    path: Path,
-    classes: Sequence[str],
-    grid: Grid | None,
-    simplify: float | None,
-    tags: Mapping[str, str],
-    room: Path,
+    ids: Path, path: Path, classes: Sequence[str], grid: Grid | None, simplify: float | None, tags: Mapping[str, str]
 ) -> None:
-    """Writes the regions of a GeoTIFF of class ids, by way of a file in the folder `room`; VOID is left out.
+    """Writes the regions of a GeoTIFF of class ids; VOID is left out. A stop may leave a part of the file.
 
     A region's pixels share sides. GDAL follows the whole file row by row: its blocks leave no trace. `simplify`:
     of borders, which neighbours keep in common, in the units of the CRS: the side of a square as large as what one step
@@ -43,9 +37,7 @@ def write_vector(
     """
     pyogrio = optional("pyogrio", f"{path}: writing a GeoPackage")
     shapely = optional("shapely", f"{path}: writing a GeoPackage")
-    making = room / "map.gpkg"
-    making.unlink(missing_ok=True)  # of a process that was killed
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # of a process that was killed
     side = abs(_pixel(grid)) ** 0.5
     metres = grid.metres if grid else None
     area = "area_m2" if metres else "area_px"
@@ -64,13 +56,11 @@ def write_vector(
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "'crs' was not provided")  # of an image without a place
                 pyogrio.raw.write(
-                    making, shapely.to_wkb(shapes[part]), [column[part] for column in columns], fields, layer="map",
+                    path, shapely.to_wkb(shapes[part]), [column[part] for column in columns], fields, layer="map",
                     driver="GPKG", geometry_type="Polygon", crs=grid.crs if grid else None, **about,
                 )  # fmt: skip
-        making.replace(path)
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
-        making.unlink(missing_ok=True)
 
 
 def _pixel(grid: Grid | None) -> float:
