@@ -378,3 +378,15 @@ def test_another_mask_beside_a_scene_is_another_root(seglab, tmp_path: Path) -> 
         file.write_mask(np.zeros((20, 20), bool))
     ended = seglab(*asked)
     assert ended.code == 1 and "other files for a" in ended.err
+
+
+def test_no_crop_is_written_through_a_link(seglab, tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    for name in ("a", "a_label"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "scenes" / f"{name}.png")
+    asked = ("crop", tmp_path / "scenes", "--out", tmp_path / "out", "--size", 4)
+    assert seglab(*asked).code == 0
+    (tmp_path / "out" / "data").rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / "data").symlink_to(tmp_path / "elsewhere")
+    ended = seglab(*asked)
+    assert ended.code == 1 and "a link, through which no crop is written" in ended.err

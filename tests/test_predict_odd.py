@@ -152,3 +152,11 @@ def test_all_files_are_of_one_map_whatever_another_command_writes(seglab, run: R
     assert seglab(*asked, tmp_path / "m").code == 0
     alone, both = (sorted((tmp_path / name).iterdir()) for name in ("alone", "m"))
     assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in both]
+
+
+def test_without_the_extra_a_place_is_not_lost_in_silence(seglab, run: Run, tmp_path: Path, monkeypatch) -> None:
+    image = drawn(tmp_path / "scene.tif", 30, 40)
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    ended = seglab("predict", run.folder, image, "--out", tmp_path / "m")
+    assert ended.code == 1 and "scene.tif: a map with the place of its image needs" in ended.err
+    assert "pip install 'seglab[geo]'" in ended.err and not (tmp_path / "m").exists()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seglab.data.files.rasters import Grid, Raster, grid_of, open_raster, opened
 from seglab.data.files.stored import ORIENTATION
-from seglab.machine.extras import installed
+from seglab.machine.extras import installed, optional
 from seglab.machine.files import remove_if_empty
 from seglab.predict.output.files import check_names, large_pictures
 from seglab.predict.output.outputs import COLOR, VECTOR, Sheet, Wanted, write_outputs
@@ -157,12 +157,21 @@ class Mapper:
 def _check_place(image: Path) -> None:
     """Raises ValueError where a map would lose the place of its image, which is no transform."""
     if not installed("rasterio"):
+        if _is_placed(image):
+            optional("rasterio", f"{image}: a map with the place of its image")
         return
     points: Sequence[object] = ()
     with suppress(ValueError), opened(image) as source:  # whoever reads it says why it can't be read
         points = source.gcps[0]
     if points:
         raise ValueError(f"{image}: placed by ground control points: accepted is a transform, as gdalwarp gives it")
+
+
+def _is_placed(image: Path) -> bool:
+    """Whether a TIFF has one of GeoTIFF's tags: pixel scale, tie points or transformation."""
+    with suppress(Exception), large_pictures(), Image.open(image) as picture:  # whoever reads it says what is wrong
+        return any(tag in getattr(picture, "tag_v2", {}) for tag in (33550, 33922, 34264))
+    return False
 
 
 def _beside(image: Path) -> list[Path]:

@@ -28,7 +28,7 @@ def load(
     checkpoint: str = "last",
     device: str = "cpu",
     resolution: str | None = None,
-    trust: Sequence[str] = (),
+    trust: Sequence[str] | str = (),
 ) -> "Predictor":
     """A finished run, ready to map images; `checkpoint` is `last` or `best`, the epoch of the highest validation mIoU.
 
@@ -42,7 +42,7 @@ def load(
     ):
         if value not in accepted:
             raise ValueError(f"{name}={value!r}: accepted are {', '.join(map(str, accepted))}")
-    with trusting(trust):
+    with trusting([trust] if isinstance(trust, str) else trust):
         return Predictor(trained.load([Run(run)], checkpoint, trained.device_of(device), None, resolution))
 
 

@@ -32,6 +32,8 @@ def begin(out: Path, record: Mapping[str, Any], folders: Sequence[str]) -> None:
         if differs := _differs(before, json.loads(json.dumps(record))):
             raise ValueError(f"--out {out}: was cut in another way ({differs}); accepted is another folder")
     for folder in folders:
+        if (out / folder).is_symlink():
+            raise ValueError(f"{out / folder}: a link, through which no crop is written; accepted is a folder")
         (out / folder).mkdir(exist_ok=True)
 
 
