@@ -59,12 +59,13 @@ def test_samples_are_chosen_and_errors_shown(browser: Browser, study: Path, size
 
 def test_pointing_at_a_chart_tells_its_values(browser: Browser, study: Path) -> None:  # noqa: F811
     from selenium.webdriver import ActionChains
+    from selenium.webdriver.support.wait import WebDriverWait
 
     browser.open(write_report(study))
     chart = browser.driver.find_element("css selector", "svg[data-lines]")
     browser.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
-    ActionChains(browser.driver).move_to_element(chart).perform()
-    told = browser.driver.find_element("id", "tip").text
+    ActionChains(browser.driver).move_to_element(chart).move_by_offset(1, 1).perform()  # from elsewhere, for certain
+    told = WebDriverWait(browser.driver, 10).until(lambda driver: driver.find_element("id", "tip").text)
     assert told.splitlines() == ["epoch 2", "dice: 0.35", "focal: 0.35"]
     assert browser.errors() == []
 
