@@ -110,7 +110,7 @@ def unequal(images: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_processes_with_unequal_numbers_of_batches_end_together(together, unequal: tuple[str, ...]) -> None:
-    code, said, hashes, run = together(*unequal, "epochs=2", "score_train=true", run=by_lightning)
+    code, said, hashes, run = together(*unequal, "epochs=2", "score_train=true")
     assert code == 0, said
     assert len(hashes) == 2 and hashes[0] == hashes[1] and run.results()["status"] == "done"
     found = run.records.validation()
