@@ -55,7 +55,7 @@ class Identity:
 
     @property
     def decided(self) -> bool:
-        """Whether it is that of a process that trains."""
+        """True if it is that of a process that trains."""
         return self.device is not None
 
 

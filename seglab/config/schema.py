@@ -176,7 +176,7 @@ class Config(BaseModel):
 
     @property
     def together(self) -> bool:
-        """Whether several processes train one cell."""
+        """True if several processes train one cell."""
         return "ddp" in str(self.trainer.get("strategy"))
 
 

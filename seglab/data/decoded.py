@@ -27,7 +27,7 @@ class DecodedData(SegmentationData):
 
     @property
     def tells_scenes(self) -> bool:
-        """Whether it knows from which scene each image is, or that none is known."""
+        """True if it knows from which scene each image is, or that none is known."""
         return self._copy.scenes is not None
 
     @cached_property

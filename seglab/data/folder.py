@@ -104,7 +104,7 @@ class FolderReader:
             raise ValueError(f"{file_name(pair.label)}: {e}") from e
 
     def strips(self, pair: Pair, classes: Mapping[str, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What `load` gives, in parts from the top: of a large image no more than a part need be in memory."""
+        """Parts of what `load` gives, from the top: of a large image no more than one need be in memory."""
         yield self.load(pair, classes)
 
     def load(self, pair: Pair, classes: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:

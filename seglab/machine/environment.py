@@ -33,7 +33,7 @@ def computing_device(accelerator: str, threads: int | None, gpu: int = 0) -> str
 
 
 def gpus_are_alike() -> bool:
-    """Whether all GPUs that torch sees are of one model, or there are none: then any of them stands for all."""
+    """True if all GPUs that torch sees are of one model, or there are none: then any of them stands for all."""
     import torch
 
     return len({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}) < 2

@@ -28,7 +28,7 @@ def optional(module: str, what: str) -> Any:
 
 
 def installed(module: str) -> bool:
-    """Whether a module of an extra can be imported."""
+    """True if a module of an extra can be imported."""
     try:
         importlib.import_module(module)
     except ImportError:

@@ -23,7 +23,7 @@ def resolved_precision(precision: str | int, accelerator: str = "auto", gpu: int
 
 
 def on_cpu(accelerator: str) -> bool:
-    """Whether `accelerator` is the CPU here."""
+    """True if `accelerator` is the CPU here."""
     import torch
 
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())

@@ -106,7 +106,7 @@ class DilatedDepthwise(nn.Conv2d):
 
     @classmethod
     def takes(cls, conv: nn.Module) -> bool:
-        """Whether `conv` is one that this class computes."""
+        """True if `conv` is one that this class computes."""
         if not isinstance(conv, nn.Conv2d) or conv.groups != conv.in_channels:
             return False
         (dilation, *_), (size, *_) = conv.dilation, conv.kernel_size

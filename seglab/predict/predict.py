@@ -168,7 +168,7 @@ def _check_place(image: Path) -> None:
 
 
 def _is_placed(image: Path) -> bool:
-    """Whether a TIFF has one of GeoTIFF's tags: pixel scale, tie points or transformation."""
+    """True if a TIFF has one of GeoTIFF's tags: pixel scale, tie points or transformation."""
     with suppress(Exception), large_pictures(), Image.open(image) as picture:  # whoever reads it says what is wrong
         return any(tag in getattr(picture, "tag_v2", {}) for tag in (33550, 33922, 34264))
     return False

@@ -58,7 +58,7 @@ class Rival:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the group is significantly lower than the best."""
+        """True if the group is significantly lower than the best."""
         return self.adjusted < 1 - LEVEL
 
 

@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def done(self) -> bool:
-        """Whether it has a score."""
+        """True if it has a score."""
         return self.cell.status == DONE and self.cell.val.get(MAIN.name) is not None
 
     @property
@@ -104,7 +104,7 @@ def read_tables(study: Study) -> list[Table]:
 
 
 def is_color(value: Any) -> bool:
-    """Whether it is `#rrggbb`: all else might say more to a browser than a colour."""
+    """True if it is `#rrggbb`: all else might say more to a browser than a colour."""
     return isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value) is not None
 
 

@@ -225,7 +225,7 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it is finished and has a score."""
+        """True if it is finished and has a score."""
         return self.results_file.exists() and self.results()["status"] == DONE
 
 

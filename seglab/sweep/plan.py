@@ -42,7 +42,7 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if nothing is left to do."""
         return all(c.run.done for c in self.cells)
 
     @property

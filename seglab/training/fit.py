@@ -44,7 +44,7 @@ def trainer_of(
 
 
 def task_of(config: Config, data: SegmentationData) -> SegmentationTask:
-    """What is trained on data that are read, whose range of values the network takes."""
+    """The task of a config; its network takes the range of values of the data, which are read already."""
     task = build_task(config)
     if data.value_range is not None:
         task.net.set_value_range(*data.value_range)

@@ -196,5 +196,5 @@ class Recorder(pl.Callback):
 
 
 def _any(trainer: pl.Trainer, here: bool) -> bool:
-    """Whether it is so in any of the processes that train together."""
+    """True if it is so in any of the processes that train together."""
     return bool(trainer.strategy.reduce_boolean_decision(here, all=False)) if trainer.world_size > 1 else here

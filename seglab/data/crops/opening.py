@@ -44,7 +44,7 @@ def open_slices(path: Path, label: bool = False) -> Iterator[Slices]:
 
 
 def _by_gdal(path: Path, facts: Stored) -> bool:
-    """Whether GDAL reads parts of it; PNG and BMP only where it gives the values that training reads by Pillow."""
+    """True if GDAL reads parts of it; PNG and BMP only where it gives the values that training reads by Pillow."""
     if not installed("rasterio") or facts.orientation != 1:
         return False
     if facts.format == "TIFF":

@@ -67,7 +67,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _differs(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What is not as it was; nothing if all is."""
+    """Words on all that is not as it was; none if nothing is."""
     before, now = there["settings"], here["settings"]
     found = [
         f"{name} {before.get(name)} there, {value} here" for name, value in now.items() if before.get(name) != value

@@ -72,7 +72,7 @@ def _files(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
 
 
 def _is_label(path: Path) -> bool:
-    """Whether it is the label of a scene beside it."""
+    """True if it is the label of a scene beside it."""
     stem = path.stem.removesuffix(LABEL)
     return stem != path.stem and any((path.parent / f"{stem}{suffix}").exists() for suffix in SCENES)
 

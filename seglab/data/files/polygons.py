@@ -19,7 +19,7 @@ BEGINNINGS = {".gpkg": b"SQLite format 3\0", ".geojson": b"{", ".json": b"{", ".
 """The first bytes of the files that OGR may open: others could name further files and hosts."""
 
 GEOPACKAGE = {b"GPKG", b"GP10", b"GP11"}
-"""What the bytes 68 to 71 of an SQLite file say where it is a GeoPackage."""
+"""Bytes 68 to 71 of an SQLite file that is a GeoPackage."""
 
 DRIVERS = ("GPKG", "GeoJSON", "ESRI Shapefile")
 
@@ -31,7 +31,7 @@ POLYGON, MULTIPOLYGON = 3, 6
 
 
 def is_polygons(path: Path) -> bool:
-    """Whether a label's suffix is that of a vector file."""
+    """True if a label's suffix is that of a vector file."""
     return path.suffix.lower() in BEGINNINGS
 
 
@@ -120,7 +120,7 @@ def read_polygons(
 
 
 def any_touches(path: Path, layer: str | None, images: Sequence[Path]) -> bool:
-    """Whether the rectangle around a file's polygons touches one of the georeferenced images, or there are none.
+    """True if the rectangle around a file's polygons touches one of the georeferenced images, or there are none.
 
     Raises ValueError that names the file and the reason.
     """

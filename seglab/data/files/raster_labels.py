@@ -35,7 +35,7 @@ def check_grids(pair: Pair, grid: Grid | None, height: int, width: int) -> None:
 
 
 def same_grid(a: Grid, b: Grid, height: int, width: int) -> bool:
-    """Whether images of this size have the same places on two grids."""
+    """True if images of this size have the same places on two grids."""
     corners = np.array([(x, y, 1) for x in (0, width) for y in (0, height)])
     places = [corners @ np.reshape(grid.transform, (2, 3)).T for grid in (a, b)]
     pixel = min(np.hypot(a.transform[0], a.transform[3]), np.hypot(a.transform[1], a.transform[4]))

@@ -187,7 +187,7 @@ def metres(path: Path) -> float | None:
 
 
 def _plain(path: Path) -> bool:
-    """Whether GDAL reads the same values as Pillow: RGB or grey of 8 bits, not turned, with no colour made transparent.
+    """True if GDAL reads the same values as Pillow: RGB or grey of 8 bits, not turned, with no colour made transparent.
 
     Raises ValueError for an image that training refuses.
     """

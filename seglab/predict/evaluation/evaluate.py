@@ -120,7 +120,7 @@ class Evaluator:
 
     @property
     def of_own_data(self) -> bool:
-        """Whether the data are those that the run was trained on."""
+        """True if the data are those that the run was trained on."""
         return self.data.content == self.known.get("data")
 
     @property

@@ -38,7 +38,7 @@ def _on_data(evaluator: "Evaluator", counts: Counts) -> Iterator[str]:
 
 
 def _are_of_its_split(evaluator: "Evaluator", counts: Counts) -> bool:
-    """Whether these are, by name, the images that validated it; of a test split, whether none of them did."""
+    """True if these are, by name, the images that validated it; of a test split, whether none of them did."""
     try:
         own = evaluator.run.records.validation()
     except RecordError:

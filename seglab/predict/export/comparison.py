@@ -28,7 +28,7 @@ class Difference:
 
     @property
     def small(self) -> bool:
-        """Whether it is what the order of sums explains."""
+        """True if it is what the order of sums explains."""
         return self.largest <= TOLERANCE * max(self.of, 1e-6)
 
     def __str__(self) -> str:

@@ -101,7 +101,7 @@ def check_replaces(out: Path, format: str) -> None:
 
 
 def _is_export(path: Path) -> bool:
-    """Whether it is a file that an export wrote: it begins as one and names the mark."""
+    """True if it is a file that an export wrote: it begins as one and names the mark."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What GeoDeep and the QGIS plugin Deepness ask of an ONNX file, as their sources read it.
+"""An ONNX file as GeoDeep and the QGIS plugin Deepness ask for it, by their sources.
 
 Both send tiles in 0..1 (8 bits divided by 255) and take the class of the highest output, after they set outputs below a
 threshold to 0: of logits, or with its default of 0.5 for an unsure pixel, that would be class 0.

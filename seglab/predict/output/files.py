@@ -64,7 +64,7 @@ def save(picture: np.ndarray, path: Path, run: str) -> None:
 
 
 def is_map(path: Path) -> bool:
-    """Whether `seglab predict` wrote this file."""
+    """True if `seglab predict` wrote this file."""
     kinds = {".tif": _is_tiff, ".gpkg": _is_geopackage}
     return kinds.get(path.suffix, _is_png)(path)
 

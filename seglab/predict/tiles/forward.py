@@ -116,7 +116,7 @@ class Forward:
 
 
 def _finite(logits: Tensor) -> bool:
-    """Whether all are; their sum, which is 20 times faster, tells unless it is too large itself."""
+    """True if all are; their sum, which is 20 times faster, tells unless it is too large itself."""
     return bool(torch.isfinite(logits.sum())) or bool(torch.isfinite(logits).all())
 
 

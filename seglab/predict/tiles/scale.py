@@ -37,7 +37,7 @@ class Scale:
     factors: tuple[float, float] = (1.0, 1.0)
     size: tuple[int, int] | None = None
     words: str | None = None
-    """What a user must know of it, where that is not nothing."""
+    """Words for the user where images are resized."""
     metres: float | None = None
     resolution: str | None = None
 

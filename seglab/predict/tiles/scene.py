@@ -50,7 +50,7 @@ class Scene:
         return nearest(self.area.top, self.area.height, self.raster.height, self.seen.height)
 
     def area_seen(self, finished: int = 0) -> Area:
-        """What networks must see for the rows of the map from `finished` on."""
+        """Part of the seen image that networks need for the rows of the map from `finished` on."""
         left, right = self.across()[[0, -1]].tolist()
         top, bottom = self.down()[[finished, -1]].tolist()
         return Area(left, top, right - left + 1, bottom - top + 1)

@@ -33,7 +33,7 @@ class Area(NamedTuple):
     height: int
 
     def within(self, height: int, width: int) -> bool:
-        """Whether it has pixels, and all are of an image of this size."""
+        """True if it has pixels, and all are of an image of this size."""
         return 0 <= self.left < self.left + self.width <= width and 0 <= self.top < self.top + self.height <= height
 
 
