@@ -1,17 +1,16 @@
 """The reader of rasters: images of any bands and types, labels as rasters or polygons."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from seglab.data.files.listing import SUFFIXES, images_by_name, natural
+from seglab.data.files.beside import BESIDE, beside
+from seglab.data.files.listing import RASTERS, images_by_name, natural
 from seglab.data.files.pixels import Pixels, named
 from seglab.data.files.polygons import (
     BEGINNINGS,
-    SHAPEFILE,
     Polygons,
     any_touches,
     check_order,
@@ -25,14 +24,6 @@ from seglab.data.folder import FolderReader, Pair, covered
 from seglab.data.problems import file_name
 from seglab.labels import VOID
 from seglab.machine.extras import optional
-
-RASTERS = (*SUFFIXES, ".jp2")
-
-WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".jgw", ".jpgw", ".jpegw", ".pgw", ".pngw", ".bpw", ".bmpw", ".j2w", ".jp2w")
-"""Suffixes of files that hold the place of the image of the same name."""
-
-BESIDE = (*WORLD_FILES, ".wld", ".msk", ".xml", *SHAPEFILE)
-"""Suffixes of files that belong to an image or a label of the same name."""
 
 NEEDS = "data=raster"
 
@@ -113,8 +104,8 @@ class RasterReader(FolderReader):
                 return [], problems
         names = sorted(paired, key=natural)
         scenes = read_scenes(root / "scenes.csv", names, problems)
-        beside = _by_owner({file.parent for files in paired.values() for file in files})
-        pairs = [Pair(n, *paired[n], scenes.get(n), _beside(beside, *paired[n])) for n in names]
+        found = beside(file for files in paired.values() for file in files)
+        pairs = [Pair(n, i, label, scenes.get(n), found[i] + found[label]) for n in names for i, label in [paired[n]]]
         return pairs, sorted(problems, key=natural)
 
     def _of_no_image(self, shared: Path, images: Sequence[Path]) -> list[str]:
@@ -186,16 +177,3 @@ class RasterReader(FolderReader):
             if self._read is None or self._read[0] != facts:
                 self._read = facts, read_polygons(pair.label, *settings)
             return self._read[1]
-
-
-def _by_owner(folders: Iterable[Path]) -> dict[tuple[Path, str], list[Path]]:
-    """Files that may belong to an image or a label, by folder and the name before `.tfw` or `.tif.aux.xml`."""
-    found: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for path in sorted(path for folder in folders for path in folder.iterdir() if path.suffix.lower() in BESIDE):
-        name = path.name.removesuffix(".aux.xml").removesuffix(".msk")
-        found[path.parent, Path(name).stem].append(path)
-    return found
-
-
-def _beside(beside: Mapping[tuple[Path, str], list[Path]], *files: Path) -> tuple[Path, ...]:
-    return tuple(path for file in files for path in beside.get((file.parent, file.stem), ()))

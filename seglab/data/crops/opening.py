@@ -10,12 +10,12 @@ from PIL import Image
 from seglab.data.crops.gdal import Gdal
 from seglab.data.crops.slices import Slices
 from seglab.data.crops.whole import Whole, upright
-from seglab.data.files.pixels import NODATA, named
+from seglab.data.files.pixels import NODATA, check_lossless, check_pages, named
 from seglab.data.files.rasters import opened
-from seglab.data.files.stored import FORMATS, GREY, ORIENTATION, RGB, Stored, stored
+from seglab.data.files.stored import FORMATS, GEOTIFF, GREY, ORIENTATION, RGB, Stored, stored
 from seglab.machine.extras import installed, optional
 
-PLACED = (33550, 33922, 34264, 34735, NODATA)
+PLACED = (*GEOTIFF, NODATA)
 """Tags of a TIFF that say where it lies, or which value is no data: Pillow would not write them."""
 
 
@@ -24,10 +24,8 @@ def open_slices(path: Path, label: bool = False) -> Iterator[Slices]:
     """A picture to take parts of. Raises ValueError that names the file, and MissingExtra."""
     with named(path):
         facts = None if path.suffix.lower() in (".jp2", ".j2k") else stored(path)
-        if facts and facts.lossy and label:
-            raise ValueError(
-                f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
-            )
+        if facts and label:
+            check_lossless(facts)
     if facts is None or _by_gdal(path, facts):
         with opened(path) as source:
             with named(path):
@@ -39,7 +37,7 @@ def open_slices(path: Path, label: bool = False) -> Iterator[Slices]:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # above twice that many it is an error
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
             picture.load()
-            whole = Whole(upright(picture, facts), facts, label)
+            whole = Whole(upright(picture), facts, label)
     yield whole
 
 
@@ -61,8 +59,7 @@ def _by_gdal(path: Path, facts: Stored) -> bool:
 def _check_whole(path: Path, facts: Stored) -> None:
     """Raises where Pillow would lose what a part must keep."""
     with named(path):
-        if facts.pages > 1:
-            raise ValueError(f"{facts.pages} pages: accepted is one picture a file")
+        check_pages(facts)
         if facts.bits > 8 or facts.kind != "unsigned":
             if facts.orientation != 1:
                 raise ValueError(f"orientation {facts.orientation} at {facts.bits} bits: accepted is orientation 1")

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seglab.data.files.polygons import SHAPEFILE
-from seglab.data.raster_reader import WORLD_FILES
+from seglab.data.files.beside import beside
 from seglab.machine.files import remove_if_empty, write_whole
 
 RECORD = "crop.json"
@@ -47,12 +46,9 @@ def give_up(out: Path, folders: Sequence[str]) -> None:
 
 
 def facts(path: Path) -> dict[str, str]:
-    """Name and hash of a file, and of those beside it that belong to a shapefile, or tell an image's mask or place."""
+    """Name and hash of a file, and of those that belong to it."""
     found = hashlib.sha256()
-    ends = SHAPEFILE if path.suffix.lower() == ".shp" else (*WORLD_FILES, ".wld")
-    beside = [path.with_suffix(suffix) for suffix in ends]
-    beside += [path.with_name(path.name + suffix) for suffix in (".msk", ".aux.xml")]
-    for part in (path, *(other for other in beside if other.exists())):
+    for part in (path, *beside([path])[path]):
         with part.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return {"file": path.name, "sha256": found.hexdigest()}

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seglab.data.files.listing import SUFFIXES, composed, natural
+from seglab.data.files.listing import RASTERS, SUFFIXES, composed, natural
 from seglab.data.files.polygons import BEGINNINGS, is_polygons
 from seglab.data.files.scenes import read_scenes
 from seglab.data.problems import DataError, file_name
 
-SCENES = (*SUFFIXES, ".jp2")
 LABELS = (*SUFFIXES, *BEGINNINGS)
 LABEL = "_label"
 """End of the name of a label that may lie beside its scene."""
@@ -32,7 +31,7 @@ def find_scenes(images: Sequence[Path], labels: Sequence[Path], groups: Path | N
     A single file of polygons is the label of all. `groups`: a table name,scene of their groups.
     Raises DataError with every scene that has no label, or more than one, and every name that two scenes have.
     """
-    found = [path for path in _files(images, SCENES) if not _is_label(path)]
+    found = [path for path in _files(images, RASTERS) if not _is_label(path)]
     given = _files(labels, LABELS) if labels else []
     for_all = given if len(given) == 1 and is_polygons(given[0]) else []
     problems: list[str] = []
@@ -47,7 +46,7 @@ def find_scenes(images: Sequence[Path], labels: Sequence[Path], groups: Path | N
             problems.append(f"{file_name(path)}: {_why(path, fitting, labels)}")
         scenes[name] = Scene(name, path, fitting[0] if fitting else path, name)
     if not found:
-        problems.append(f"no scene in it ({', '.join(SCENES)})")
+        problems.append(f"no scene in it ({', '.join(RASTERS)})")
     if groups is not None:
         if not groups.is_file():
             raise FileNotFoundError(f"--groups {groups}: no such file")
@@ -74,7 +73,7 @@ def _files(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
 def _is_label(path: Path) -> bool:
     """True if it is the label of a scene beside it."""
     stem = path.stem.removesuffix(LABEL)
-    return stem != path.stem and any((path.parent / f"{stem}{suffix}").exists() for suffix in SCENES)
+    return stem != path.stem and any((path.parent / f"{stem}{suffix}").exists() for suffix in RASTERS)
 
 
 def _beside(scene: Path) -> list[Path]:

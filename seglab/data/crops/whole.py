@@ -1,22 +1,11 @@
 """Parts of a picture that Pillow decodes as a whole."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from seglab.data.crops.slices import Voids, as_png, as_tiff, ids, void_pixels
 from seglab.data.files.rasters import Grid
-from seglab.data.files.stored import GREY, ORIENTATION, Stored
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""How a picture of each EXIF orientation becomes upright."""
+from seglab.data.files.stored import GREY, Stored
 
 
 class Whole:
@@ -64,11 +53,9 @@ class Whole:
         return found
 
 
-def upright(picture: Image.Image, facts: Stored) -> Image.Image:
-    if facts.format == "TIFF":  # Pillow turns that itself
-        return picture.copy()
+def upright(picture: Image.Image) -> Image.Image:
+    """A copy of a picture, turned as its EXIF orientation says; Pillow turns TIFF itself."""
     try:
-        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+        return ImageOps.exif_transpose(picture)
     except Exception:  # of many kinds, where the EXIF block is broken: training shows the picture as it is
-        turn = None
-    return picture.copy() if turn is None else picture.transpose(turn)
+        return picture.copy()

@@ -10,6 +10,9 @@ from pathlib import Path
 from seglab.data.problems import file_name, some
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+RASTERS = (*SUFFIXES, ".jp2")
+"""The suffixes of what GDAL reads."""
+
 log = logging.getLogger(__name__)
 
 

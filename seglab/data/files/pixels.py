@@ -90,14 +90,11 @@ def check_image(facts: Stored) -> None:
         raise ValueError(f"{bits} a channel: {IMAGES}; convert with gdal_translate -ot Byte -scale")
     if facts.bands != (3 if facts.colors in (RGB, YCBCR) else 1):
         raise ValueError(f"{_bands(facts)}: {IMAGES}; choose with gdal_translate -b 1 -b 2 -b 3")
-    _check_pages(facts)
+    check_pages(facts)
 
 
 def _check_label(facts: Stored, colors: bool) -> None:
-    if facts.lossy:
-        raise ValueError(
-            f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
-        )
+    check_lossless(facts)
     if colors:
         return check_image(facts)
     if facts.white_is_zero:
@@ -107,10 +104,19 @@ def _check_label(facts: Stored, colors: bool) -> None:
     odd = facts.kind not in (UNSIGNED, "signed", FLOAT) or (facts.kind == FLOAT and facts.bits not in (32, 64))
     if odd or ((facts.bands > 1 or facts.alpha) and (facts.bits > 8 or facts.kind != UNSIGNED)):
         raise ValueError(f"a label of {_bands(facts)}, {facts.bits} bits, {facts.kind}: {LABELS}")
-    _check_pages(facts)
+    check_pages(facts)
 
 
-def _check_pages(facts: Stored) -> None:
+def check_lossless(facts: Stored) -> None:
+    """Raises ValueError for a label whose values are not those that were written."""
+    if facts.lossy:
+        raise ValueError(
+            f"a label with lossy compression ({facts.format}), which changes values: accepted are PNG, BMP and TIFF"
+        )
+
+
+def check_pages(facts: Stored) -> None:
+    """Raises ValueError for more than one picture in a file."""
     if facts.pages > 1:
         raise ValueError(f"{facts.pages} pages: accepted is one picture a file")
 

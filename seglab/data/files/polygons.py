@@ -23,7 +23,6 @@ GEOPACKAGE = {b"GPKG", b"GP10", b"GP11"}
 
 DRIVERS = ("GPKG", "GeoJSON", "ESRI Shapefile")
 
-SHAPEFILE = (".shx", ".dbf", ".prj", ".cpg")
 """Suffixes of the files beside a `.shp` that belong to it."""
 
 POLYGON, MULTIPOLYGON = 3, 6

@@ -18,6 +18,7 @@ SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, EXTRA, SAMPLE_FOR
 )
 TIFF_COLORS = {0: GREY, 1: GREY, 2: RGB, 3: PALETTE, 5: CMYK, 6: YCBCR, 8: "Lab"}
 TIFF_KINDS = {1: UNSIGNED, 2: SIGNED, 3: FLOAT, 4: UNSIGNED}
+GEOTIFF = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys of the CRS
 TIFF_LOSSY = (6, 7, 34712, 50001)  # two of JPEG, JPEG 2000, WebP
 REDUCED = 1  # bit of SUBFILE: an overview of another page
 

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from seglab.data.files.listing import SUFFIXES, natural
+from seglab.data.files.listing import RASTERS, natural
 from seglab.data.files.rasters import opened
 from seglab.machine.extras import installed, optional
-from seglab.predict.output.pictures import write_png
 
 MARK = "seglab"
 """Key of the text in a map by which it is known; its value is the run's folder."""
@@ -34,10 +32,10 @@ def images_in(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        files = [p for p in path.iterdir() if p.suffix.lower() in (*SUFFIXES, ".jp2") and p.name[0] != "."]
+        files = [p for p in path.iterdir() if p.suffix.lower() in RASTERS and p.name[0] != "."]
         images = sorted((p for p in files if not is_map(p)), key=lambda p: natural(p.name))
         if not images:
-            raise ValueError(f"{path}: no images in it; accepted are {', '.join((*SUFFIXES, '.jp2'))}")
+            raise ValueError(f"{path}: no images in it; accepted are {', '.join(RASTERS)}")
         found += images
     return found
 
@@ -56,11 +54,6 @@ def check_names(files: Mapping[Path, Sequence[Path]]) -> None:
                 there = "a file that is no map of seglab predict"
             if there != mine:
                 raise ValueError(f"{path}, {mine}, would replace {there}; accepted is another name or --out")
-
-
-def save(picture: np.ndarray, path: Path, run: str) -> None:
-    """Writes a map `uint8 [H,W]` or `[H,W,3]` of a run as a PNG, whole or not at all."""
-    write_png(path, picture.shape[:2], 3 if picture.ndim == 3 else 1, iter([picture]), {MARK: run})
 
 
 def is_map(path: Path) -> bool:
