@@ -4,13 +4,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from PIL import Image
 
-from seglab.data.files.rasters import Grid, Raster, grid_of, open_raster, opened
-from seglab.data.files.stored import ORIENTATION
+from seglab.data.files.beside import beside
+from seglab.data.files.rasters import POINTS, Grid, Raster, grid_of, open_raster, opened
+from seglab.data.files.stored import GEOTIFF, ORIENTATION
 from seglab.machine.extras import installed, optional
 from seglab.machine.files import remove_if_empty
 from seglab.predict.output.files import check_names, large_pictures
@@ -80,10 +81,11 @@ class Mapper:
         self.out = out
         self.options = options
         self.progress = progress
+        self._place = cache(_grid)  # asked for before anything is written, and again
 
     def files(self, image: Path) -> dict[str, Path]:
         """The files of an image's map by kind."""
-        return self.options.wanted.files(self.out, image.stem, _grid(image) is not None)
+        return self.options.wanted.files(self.out, image.stem, self._place(image) is not None)
 
     def write(self, image: Path) -> Path:
         """Writes the map of an image and gives its path. Raises ValueError that names the image and the reason."""
@@ -100,7 +102,7 @@ class Mapper:
                     raise ValueError(f"{image}: the memory is not enough; --tile takes smaller tiles") from e
 
     def _write(self, image: Path, raster: Raster) -> Path:
-        place = _grid(image)
+        place = self._place(image)
         scene = self._scene(raster, place)
         area = scene.area
         facts = {"tile": str(scene.tiling.size), "overlap": str(scene.tiling.overlap), "tta": scene.tta}
@@ -146,7 +148,7 @@ class Mapper:
                     yield InMemory(), Path(room)
                 return
             facts = [self.trained.digest, scene.area, sorted(names), sheet.tags, sheet.grid]
-            digest = digest_of(facts, image, *_beside(image))
+            digest = digest_of(facts, image, *beside([image])[image])
             with kept(self.out, image.stem, digest, shapes, scene.area.height) as (part, folder):
                 yield part, folder
         finally:
@@ -164,20 +166,14 @@ def _check_place(image: Path) -> None:
     with suppress(ValueError), opened(image) as source:  # whoever reads it says why it can't be read
         points = source.gcps[0]
     if points:
-        raise ValueError(f"{image}: placed by ground control points: accepted is a transform, as gdalwarp gives it")
+        raise ValueError(f"{image}: {POINTS}")
 
 
 def _is_placed(image: Path) -> bool:
-    """True if a TIFF has one of GeoTIFF's tags: pixel scale, tie points or transformation."""
+    """True if a TIFF says where it lies."""
     with suppress(Exception), large_pictures(), Image.open(image) as picture:  # whoever reads it says what is wrong
-        return any(tag in getattr(picture, "tag_v2", {}) for tag in (33550, 33922, 34264))
+        return any(tag in getattr(picture, "tag_v2", {}) for tag in GEOTIFF)
     return False
-
-
-def _beside(image: Path) -> list[Path]:
-    """Files that tell the mask or the no data value of an image."""
-    paths = [image.with_name(image.name + suffix) for suffix in (".msk", ".aux.xml")]
-    return [path for path in paths if path.is_file()]
 
 
 def _grid(image: Path) -> Grid | None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seglab.data.crops.slices import Voids, as_png, void_pixels
 from seglab.data.files.pixels import named
-from seglab.data.files.rasters import grid_of
+from seglab.data.files.rasters import POINTS, grid_of
 from seglab.data.files.stored import PALETTE, Stored
 from seglab.data.problems import file_name
 from seglab.machine.extras import optional
@@ -29,7 +29,7 @@ class Gdal:
         if source.subdatasets:
             raise ValueError(f"{len(source.subdatasets)} pages: accepted is one picture a file")
         if source.gcps[0]:
-            raise ValueError("placed by ground control points: accepted is a transform, as gdalwarp gives it")
+            raise ValueError(POINTS)
         if len(kinds := set(source.dtypes)) != 1:
             raise ValueError(f"bands of {' and '.join(sorted(kinds))}: accepted is one type for all bands")
         self.source = source

@@ -30,6 +30,9 @@ times as long, and tiles are decoded anew for each window.
 
 METRES_A_DEGREE = 111_320.0
 
+POINTS = "placed by ground control points: accepted is a transform, as gdalwarp gives it"
+"""The fault of an image whose place would be lost."""
+
 
 @dataclass(frozen=True)
 class Grid:
