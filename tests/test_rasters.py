@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 
 from seglab.data.files.pixels import read_image
-from seglab.data.files.rasters import Grid, open_raster, opened
+from seglab.data.files.rasters import Decoded, Grid, open_raster, opened
 from seglab.machine.extras import MissingExtra
 
 PLACE = {"crs": "EPSG:32640", "transform": from_origin(500000, 2800000, 0.5, 0.5)}
@@ -104,3 +105,19 @@ def test_without_the_extra_rgb_is_read_and_bands_name_it(tmp_path: Path, monkeyp
 def test_gdal_has_room_for_decoded_blocks(tmp_path: Path) -> None:
     with opened(written(tmp_path / "a.tif", np.ones((3, 8, 9), np.uint8))):
         assert get_gdal_config("GDAL_CACHEMAX") == 64 * 1024**2  # in bytes
+
+
+def test_a_tiff_of_jpeg_that_is_too_large_for_pillow_is_read_by_window(tmp_path: Path, monkeypatch) -> None:
+    smooth = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint8)
+    values = np.stack([smooth, smooth[::-1], np.full_like(smooth, 90)])
+    path = written(tmp_path / "a.tif", values, compress="jpeg", photometric="ycbcr", tiled=True)
+    with open_raster(path) as raster:
+        assert isinstance(raster, Decoded), "as training reads it"
+        whole = raster.read(8, 16, 20, 30).values.astype(int)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 64 // 2 - 1)
+    with open_raster(path) as raster:
+        assert not isinstance(raster, Decoded) and raster.grid is not None
+        part = raster.read(8, 16, 20, 30).values.astype(int)
+    assert abs(part - whole).max() <= 3
+    with pytest.raises(ValueError, match="too many pixels"):
+        read_image(path)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from seglab.data.files.pixels import Pixels, check_image, named, read_image
-from seglab.data.files.stored import GREY, RGB, Stored, stored
+from seglab.data.files.stored import GREY, RGB, YCBCR, stored
 from seglab.data.problems import file_name
 from seglab.machine.extras import installed, optional
 
@@ -147,7 +148,7 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
     Values that are missing (no data, transparent, NaN) are 0 in bands that are asked for. Without rasterio, images of
     8-bit RGB are read whole. Raises ValueError that names the file and the reason, MissingExtra for bands without it.
     """
-    if bands is None and not (installed("rasterio") and _plain(path)):
+    if bands is None and not (installed("rasterio") and _by_window(path)):
         yield Decoded(path, read_image(path))
         return
     with opened(path) as source:
@@ -189,21 +190,18 @@ def metres(path: Path) -> float | None:
         return None
 
 
-def _plain(path: Path) -> bool:
-    """True if GDAL reads the same values as Pillow: RGB or grey of 8 bits, not turned, with no colour made transparent.
+def _by_window(path: Path) -> bool:
+    """True if GDAL reads it: RGB or grey of 8 bits, not turned, which has the same values as by Pillow.
 
+    A TIFF compressed as JPEG, of which GDAL decodes some values otherwise, only where it is too large for Pillow.
     Raises ValueError for an image that training refuses.
     """
     with named(path):
         facts = stored(path)
         check_image(facts)
-        return _is_plain(facts)
-
-
-def _is_plain(facts: Stored) -> bool:
-    return (facts.format, facts.bits, facts.orientation) == ("TIFF", 8, 1) and (
-        facts.colors in (GREY, RGB) and not facts.white_is_zero and not facts.lossy
-    )
+        same = facts.colors in (GREY, RGB) and not facts.white_is_zero and not facts.lossy
+        large = facts.colors in (GREY, RGB, YCBCR) and facts.pixels > 2 * (Image.MAX_IMAGE_PIXELS or facts.pixels)
+        return (facts.format, facts.bits, facts.orientation) == ("TIFF", 8, 1) and (same or large)
 
 
 def grid_of(source: Any) -> Grid | None:

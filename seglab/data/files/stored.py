@@ -13,8 +13,8 @@ GREY, PALETTE, RGB, YCBCR, CMYK = "grey", "palette", "RGB", "YCbCr", "CMYK"
 UNSIGNED, SIGNED, FLOAT = "unsigned", "signed", "float"
 
 # TIFF 6.0: the tags, and the values of theirs that matter here
-SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, EXTRA, SAMPLE_FORMAT = (
-    *(254, 258, 259, 262, 274, 277, 338, 339),
+SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, EXTRA, SAMPLE_FORMAT = (
+    *(254, 256, 257, 258, 259, 262, 274, 277, 338, 339),
 )
 TIFF_COLORS = {0: GREY, 1: GREY, 2: RGB, 3: PALETTE, 5: CMYK, 6: YCBCR, 8: "Lab"}
 TIFF_KINDS = {1: UNSIGNED, 2: SIGNED, 3: FLOAT, 4: UNSIGNED}
@@ -41,6 +41,8 @@ class Stored:
     white_is_zero: bool = False
     orientation: int = 1
     """as a TIFF tag; that of other formats is in their EXIF block"""
+    pixels: int = 0
+    """of a TIFF"""
 
 
 def stored(path: Path) -> Stored:
@@ -111,6 +113,7 @@ def _of_tiff(pages: list[ImageFileDirectory_v2]) -> Stored:
         _values(first, COMPRESSION, 1)[0] in TIFF_LOSSY,
         photometric == 0,
         _values(first, ORIENTATION, 1)[0],
+        _values(first, WIDTH, 0)[0] * _values(first, LENGTH, 0)[0],
     )
 
 
