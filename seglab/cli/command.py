@@ -49,6 +49,8 @@ def check_folder(path: Path | None, option: str = "--out") -> None:
         raise ValueError(f"{option} {path}: {of}is a file, accepted is a folder")
 
 
+CHECKPOINT = {"default": "last", "choices": ["last", "best"], "help": "the run's last epoch or its best"}
+
 TRUST = {
     **{"action": "append", "default": [], "metavar": "PACKAGE"},
     "help": "also make models and readers of this package that a run folder names: its code then runs",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from seglab.cli.command import FAULTY, TRUST, Command, check_folder, tell
+from seglab.cli.command import CHECKPOINT, FAULTY, TRUST, Command, check_folder, tell
 
 
 def audit(a: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ COMMANDS = {
             "overrides": {"nargs": "*", "metavar": "KEY=VALUE", "help": "as of train.py; data=folder is the default"},
             "--out": {"type": Path, "help": "folder of the page and tables; default outputs/audit/<name of the root>"},
             "--run": {"type": Path, "help": "a finished run: also ranks the labels that it contradicts"},
-            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "of the run"},
+            "--checkpoint": CHECKPOINT,
             "--trust": TRUST,
         },
     ),

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from seglab.cli.command import TRUST, Command, factor, tell, whole
+from seglab.cli.command import CHECKPOINT, TRUST, Command, factor, tell, whole
 
 
 def export(a: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ COMMANDS = {
             "run": {"type": Path, "help": "a run folder"},
             "--out": {"type": Path, "required": True, "metavar": "FILE", "help": "the file"},
             "--format": {"default": "onnx", "choices": ["onnx", "torch_export"], "help": "ONNX, or torch's own"},
-            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--checkpoint": CHECKPOINT,
             "--int8": {"action": "store_true", "help": "8-bit weights and activations, measured beside float"},
             "--data": {"type": Path, "metavar": "ROOT", "help": "root of the run's images; else their decoded copy"},
             "--for": {"choices": ["qgis"], "dest": "program", "help": "tiles and metadata of GeoDeep and Deepness"},

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from seglab.cli.command import TRUST, Command, check_folder, factor, tell, whole
+from seglab.cli.command import CHECKPOINT, TRUST, Command, check_folder, factor, tell, whole
 from seglab.pages.text import printable
 
 
@@ -103,7 +103,7 @@ COMMANDS = {
             "run": {"type": Path, "help": "a run folder"},
             "--data": {"type": Path, "help": "root of the images and labels; else their decoded copy in the cache"},
             "--split": {"default": "val", "choices": ["val", "test", "all"], "help": "the images that are scored"},
-            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--checkpoint": CHECKPOINT,
             "--tile": {"type": whole, "metavar": "N", "help": "by tiles of N x N pixels, as large images are mapped"},
             "--out": {"type": Path, "help": "folder of the scores; evaluation/ in the run folder unless given"},
             "--again": {"action": "store_true", "help": "also a test split that was scored before"},
@@ -126,7 +126,7 @@ COMMANDS = {
                 "default": Path("maps"),
                 "help": "folder for the maps: class ids and coloured; default: maps",
             },
-            "--checkpoint": {"default": "last", "choices": ["last", "best"], "help": "the last epoch or the best"},
+            "--checkpoint": CHECKPOINT,
             "--device": {"default": "auto", "help": "cpu, cuda or cuda:1; default: a GPU where there is one"},
             "--confidence": {"action": "store_true", "help": "also the probability of each pixel's class"},
             "--probabilities": {"action": "store_true", "help": "also the probability of every class"},

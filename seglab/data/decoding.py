@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,15 +44,7 @@ def write(
 ) -> None:
     """Writes `pixels.bin` and `index.json` of a cache. Raises DataError with every pair that can't be used."""
 
-    def load(pair: Pair) -> Loaded | str:
-        try:
-            if size is None and reader.extent(pair)[0] > LARGE:
-                return None, reader.strips(pair, classes)  # which are read one after the other
-            image, mask = reader.load(pair, classes)
-            return mask.shape, [resized(image, mask, size)]
-        except ValueError as e:
-            return str(e)
-
+    load = partial(_loaded, reader=reader, classes=classes, size=size)
     problems: list[str] = []
     kind: Kind | None = None
     index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
@@ -59,8 +52,8 @@ def write(
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
             try:
-                if isinstance(got, str):
-                    raise ValueError(got)
+                if isinstance(got, ValueError):
+                    raise got
                 original, parts = got
                 shape, counts, kind = _append(f, pair, parts, kind)
             except ValueError as e:
@@ -79,6 +72,19 @@ def write(
     facts = {"dtype": kind[0].name, "bands": kind[1]}
     (folder / "index.json").write_text(json.dumps(index | facts))
     log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
+
+
+def _loaded(
+    pair: Pair, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
+) -> Loaded | ValueError:
+    """A decoded pair, or why it can't be used."""
+    try:
+        if size is None and reader.extent(pair)[0] > LARGE:
+            return None, reader.strips(pair, classes)  # which are read one after the other
+        image, mask = reader.load(pair, classes)
+        return mask.shape, [resized(image, mask, size)]
+    except ValueError as e:
+        return e
 
 
 def _append(
