@@ -87,18 +87,15 @@ def percentile_range(
     Of whole numbers they are exact, by a histogram; of floats they are those of every n-th pixel, where the images have
     more than n times EXACT pixels. Between two neighbouring values they are interpolated, as `np.percentile` does.
     """
-    step = -(-sum(h * w for h, w in (cache.sizes[i] for i in indices)) // EXACT)
     of_band = _of_floats if cache.dtype.kind == "f" else _of_integers
-    found = np.array([of_band(cache, indices, band, percentiles, step) for band in range(cache.bands)])
+    found = np.array([of_band(cache, indices, band, percentiles) for band in range(cache.bands)])
     for band in np.flatnonzero(found[:, 0] == found[:, 1]):
         value, both = found[band, 0], " and ".join(f"{p:g}" for p in percentiles)
         log.warning("band %d of the images: its percentiles %s are both %g, so it tells little", band + 1, both, value)
     return found[:, 0].astype(np.float32), found[:, 1].astype(np.float32)
 
 
-def _of_integers(
-    cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float], step: int
-) -> list[float]:
+def _of_integers(cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float]) -> list[float]:
     lowest = int(np.iinfo(cache.dtype).min)
     counts = np.zeros(int(np.iinfo(cache.dtype).max) - lowest + 1, np.int64)
     for image, mask in (cache[i] for i in indices):
@@ -118,9 +115,8 @@ def _of_integers(
     return [at(p / 100 * (int(below[-1]) - 1)) for p in percentiles]
 
 
-def _of_floats(
-    cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float], step: int
-) -> list[float]:
+def _of_floats(cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float]) -> list[float]:
+    step = -(-sum(h * w for h, w in (cache.sizes[i] for i in indices)) // EXACT)
     parts = []
     for i in indices:
         image, mask = cache[i]
