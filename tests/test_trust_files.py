@@ -14,7 +14,7 @@ from filelock import FileLock
 from seglab.machine.files import write_whole
 from seglab.pages.text import printable
 from seglab.predict.evaluation.evaluate import Wish, evaluate
-from seglab.predict.output.files import save
+from seglab.predict.output.pictures import write_png
 from seglab.run.reading import RecordError, is_locked
 from seglab.run.records import Records
 from tests.foreign import Foreign, foreign, in_an_empty_folder, nothing_here  # noqa: F401 (fixtures)
@@ -234,7 +234,7 @@ def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path, write: str)
     {
         "text": lambda: write_whole(path, "grid"),
         "map": lambda: Records(folder).write_map("a", map_of),
-        "picture": lambda: save(map_of, path, "run"),
+        "picture": lambda: write_png(path, (2, 3), 1, iter([map_of]), {}),
     }[write]()
     assert victim.read_text() == "precious"
     assert not path.is_symlink() and path.stat().st_size > 0
