@@ -21,6 +21,7 @@ from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
 from seglab.data.decoding import other_kind
 from seglab.data.files.resize import resized
+from seglab.data.fitness import label_problems, size_problems
 from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)
@@ -84,13 +85,13 @@ def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
 def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:
     """Problems that training has with sizes, labels and transforms of files that can be read."""
     train = [i for i, record in enumerate(records) if record.side == TRAIN]
-    out = data.size_problems({size for i in train if (size := records[i].size)})
+    out = size_problems(data, {size for i in train if (size := records[i].size)})
     kinds = [(record.pair.image, record.kind) for record in records if record.kind]
     out += [why for path, kind in kinds if (why := other_kind(path, kind, kinds[0][1]))]
     if any(record.faults for record in records) or not train:
         return out
     counts = {side: side_counts(records, len(data.classes), side) for side in (TRAIN, VAL)}
-    out += data.label_problems(counts, sum(record.void for record in records if record.side != TEST))
+    out += label_problems(data, counts, sum(record.void for record in records if record.side != TEST))
     sample = source.load(train[0])
     if not out and sample.image is not None and sample.mask is not None:
         image, _ = resized(sample.image, sample.mask, data.size)

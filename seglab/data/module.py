@@ -1,7 +1,6 @@
 """The one LightningDataModule: pairs from a reader, split, cached, augmented, batched, and made into tensors."""
 
 import logging
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from seglab.data import fitness
 from seglab.data.arguments import check_numbers, height_width
 from seglab.data.cache import PixelCache, open_cache
 from seglab.data.classes import check_classes
@@ -18,12 +18,12 @@ from seglab.data.content import content_hash
 from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
-from seglab.data.presence import TRAIN, VAL, absent_classes, empty_labels
+from seglab.data.presence import TRAIN, VAL, absent_classes
 from seglab.data.problems import DataError
 from seglab.data.split import Rule, SplitError
 from seglab.data.transforms import Augmentation
 from seglab.data.value_range import Scaling
-from seglab.data.windows import DrawnWindows, WindowGrid, check_windows, too_small
+from seglab.data.windows import DrawnWindows, WindowGrid, check_windows
 from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]
@@ -164,35 +164,16 @@ class SegmentationData(pl.LightningDataModule):
 
     @cached_property
     def _unfit(self) -> list[str]:
-        """Problems of files that can all be read: sizes, labels and transforms that no training can use."""
-        counts = self.class_counts
-        pixels = sum(math.prod(self.cache.whole.sizes[i]) for side in self.pair_sides[:2] for i in side)
-        void = pixels - sum(int(of_classes.sum()) for of_classes in counts.values())
-        problems = self.size_problems({self.cache.whole.sizes[i] for i in self.pair_sides[0]})
-        problems += self.label_problems(counts, void)
-        if not problems:
-            problems += self.augmentation.faults(self.cache[self.indices[0][0]][0], self.batch_size)
-        for sentence in absent_classes(counts, list(self.classes)) if not problems else ():
+        found = fitness.problems(self)
+        for sentence in absent_classes(self.class_counts, list(self.classes)) if not found else ():
             log.warning("%s", sentence)
-        return problems
+        return found
 
     @property
     def class_counts(self) -> dict[str, np.ndarray]:
         """Pixels of each class `[K]` on each side of the split."""
         sides = zip((TRAIN, VAL), self.pair_sides[:2], strict=True)
         return {side: self.cache.whole.class_counts[indices].sum(0) for side, indices in sides}
-
-    def size_problems(self, sizes: set[tuple[int, int]]) -> list[str]:
-        """A problem where no batch can hold training images of these sizes."""
-        if self.windows and self.crop:
-            return too_small({self.size} if self.size else sizes, self.crop)
-        if len(sizes) < 2 or self.size or self.crop or self.batch_size == 1:
-            return []
-        return [f"images of {len(sizes)} sizes can't be batched: set data.size or data.crop"]
-
-    def label_problems(self, counts: dict[str, np.ndarray], void: int) -> list[str]:
-        """Problems of labels that hold nothing to learn or to score, from their pixels by class and void ones."""
-        return empty_labels(counts, void, list(self.classes), ids=getattr(self.reader, "palette", None) is None)
 
     def train_dataloader(self) -> DataLoader:
         """Augmented training batches; every image once an epoch, or the windows drawn for it."""
