@@ -68,7 +68,7 @@ def test_trainings_that_see_other_gpus_never_take_the_same(fake_gpus: Callable[.
 def test_the_gpu_that_trains_is_named(fake_gpus: Callable[..., None]) -> None:
     fake_gpus("A100 x", "T4 y")
     assert [computing_device("auto", None, i) for i in (0, 1)] == ["A100", "T4"]
-    assert [resolved_precision("auto", "gpu", i) for i in (0, 1)] == ["bf16-mixed", "32"]
+    assert [resolved_precision("auto", "gpu", i) for i in (0, 1)] == ["bf16-mixed", "16-mixed"]
     assert not gpus_are_alike()
     assert first_gpu({"accelerator": "cpu", "devices": 1}) is None
     assert first_gpu({"accelerator": "auto", "devices": 2, "strategy": "ddp"}) == 0
@@ -93,7 +93,7 @@ def test_a_row_is_of_the_gpu_that_it_takes(train, fake_gpus: Callable[..., None]
     fake_gpus("A100 x", "T4 y")
     with gpu_of_its_own(ONE):
         message, _ = train("epochs=1", "precision=auto")
-    assert message.startswith("failed: Told: T4 32 [1] ") and "'devices': 1" in message
+    assert message.startswith("failed: Told: T4 16-mixed [1] ") and "'devices': 1" in message
 
 
 def test_where_gpus_differ_the_job_decides(images: Path, tmp_path: Path, fake_gpus, monkeypatch) -> None:

@@ -21,7 +21,7 @@ from seglab.config.compose import config_of
 from seglab.config.constructors import target
 from seglab.config.schema import Config, ConfigError, plain
 from seglab.data import SegmentationData
-from seglab.machine.precision import on_cpu, resolved_precision
+from seglab.machine.precision import device_kind, resolved_precision
 from seglab.maps.scoring import Scoring
 from seglab.models.network import Network
 from seglab.task.schedules import Constant
@@ -44,7 +44,7 @@ def build_model(cfg: "Configured") -> Network:
     if config.bands is not None:
         net.take_rasters(len(config.bands))
     full = resolved_precision(config.precision, config.accelerator) == "32"
-    on_a_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
+    on_a_cpu = device_kind(config.accelerator) == "cpu"
     return net.lay_out(net.float32_layout if full and on_a_cpu else torch.channels_last)
 
 
@@ -79,16 +79,13 @@ def build_task(cfg: "Configured") -> SegmentationTask:
 
 def check_machine(config: Config) -> None:
     """Raises ConfigError for a precision, a GPU or a compiler that this machine lacks."""
-    if config.precision == "16-mixed" and on_cpu(config.accelerator):
-        raise ConfigError("precision=16-mixed: this is a CPU, where accepted are auto, 32, bf16-mixed")
-    if (
-        config.accelerator in ("gpu", "cuda")
-        and not torch.cuda.is_available()
-        and not torch.backends.mps.is_available()
-    ):
+    on_a_cpu = device_kind(config.accelerator) == "cpu"
+    if config.accelerator in ("gpu", "cuda") and on_a_cpu:
         raise ConfigError(
             f"trainer.accelerator={config.accelerator}: torch sees no GPU here; accepted are auto and cpu"
         )
+    if config.precision == "16-mixed" and on_a_cpu:
+        raise ConfigError("precision=16-mixed: this is a CPU, where accepted are auto, 32, bf16-mixed")
     if config.compile:
         check_compiler()
 

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from seglab.machine.precision import device_kind
+
 COMPUTING = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "albumentations", "numpy")
 """Libraries whose version decides the weights."""
 
@@ -27,9 +29,10 @@ def computing_device(accelerator: str, threads: int | None, gpu: int = 0) -> str
     """The device that `accelerator` computes on; on a CPU the number of threads changes the last bits of a sum."""
     import torch  # here and below, so that tables of a study do not wait for it
 
-    if torch.cuda.is_available() and accelerator != "cpu":
-        return torch.cuda.get_device_name(gpu)
-    return f"cpu, {threads or torch.get_num_threads()} threads"
+    kind = device_kind(accelerator)
+    if kind == "cpu":
+        return f"cpu, {threads or torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name(gpu) if kind == "cuda" else kind
 
 
 def gpus_are_alike() -> bool:

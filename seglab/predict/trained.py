@@ -50,8 +50,9 @@ def ready(net: Network, config: Config, device: str) -> Network:
 
 
 def precision_on(config: Config, device: str) -> str:
-    """The precision in which a run is scored on a device."""
-    return resolved_precision(config.precision, "cpu" if torch.device(device).type == "cpu" else "auto")
+    """The precision in which a run is scored on a device: that of its training, which its folder holds."""
+    at = torch.device(device)
+    return resolved_precision(config.precision, "cpu" if at.type == "cpu" else "auto", at.index or 0)
 
 
 def checkpoint_of(run: Run, checkpoint: str) -> Path:

@@ -10,8 +10,25 @@ AT_MOST = 50
 """Steps that a GPU runs ahead: asking it for a loss empties its queue."""
 
 
+LEAST_SCALE = 2.0**-10
+"""Factor of the loss in 16-mixed. It begins at 2^16; a step whose gradient is not finite is left out, and halves it.
+
+Gradients that are that large already without a factor do not fit into float16, and hardly a step is taken.
+"""
+
+
 class NotFinite(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite, or the gradients of 16-mixed do."""
+
+
+def check_loss_scale(scaler: torch.amp.GradScaler | None) -> None:
+    """Raises NotFinite where 16-mixed leaves out the steps of a training; the device is asked for the scale."""
+    scale = scaler.get_scale() if scaler else 1.0
+    if scale < LEAST_SCALE:
+        raise NotFinite(
+            f"the gradients are not finite in float16: the loss is scaled by {scale:g} already; "
+            f"accepted are also precision=32 and bf16-mixed"
+        )
 
 
 class LossWatch:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seglab.models.network import Network
 from seglab.profile.phases import during
-from seglab.task.finite import LossWatch
+from seglab.task.finite import LossWatch, check_loss_scale
 from seglab.task.schedules import Constant
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ class SegmentationTask(pl.LightningModule):
         with during(self.trainer, "loss"):
             loss = self.loss(logits, batch["target"])
         place = f"epoch {self.epoch + 1}, step {self.global_step}, on the images {', '.join(batch['name'])}"
-        self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}", self.trainer.world_size)
+        half = "; float16 ends at 65504, the numbers of precision=32 do not" if self._scaler else ""
+        self.watch.add(loss, lambda value: f"the {stage} loss is {value} in {place}{half}", self.trainer.world_size)
         tally = self.tallies[stage]
         tally.loss += loss.detach() * len(logits)
         tally.images += len(logits)
@@ -122,6 +123,12 @@ class SegmentationTask(pl.LightningModule):
     def look_for_not_finite(self) -> None:
         """Raises NotFinite if a loss so far was not finite. All processes that train together must call it."""
         self.watch.look(self.trainer.strategy, self.trainer.world_size)
+        check_loss_scale(self._scaler)
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The scale of the loss, in 16-mixed."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         self.net.start_batch(batch_idx)
