@@ -35,6 +35,7 @@ def test_every_argument_is_accepted_or_refused_with_a_reason() -> None:
         ({"accumulate_grad_batches": {"0": 4}}, "accepted is a whole number from 1"),
         ({"gradient_clip_val": 0}, "trainer.gradient_clip_val=0: accepted is a number above 0"),
         ({"gradient_clip_algorithm": "value"}, "trainer.gradient_clip_algorithm needs trainer.gradient_clip_val="),
+        ({"benchmark": True, "deterministic": "warn"}, "accepted is that or trainer.deterministic="),
         ({"strategy": "fsdp"}, "trainer.strategy='fsdp': accepted is auto or ddp"),
         ({"devices": 2}, "trainer.devices=2: several devices for one training need trainer=ddp"),
         ({"_target_": "seglab.losses.Dice"}, "accepted is pytorch_lightning.Trainer"),

@@ -93,6 +93,10 @@ def check_trainer(config: Config) -> None:
             raise ConfigError(f"trainer.{key}={value!r}: accepted is {ACCEPTED[key][1]}")
     if trainer.get("gradient_clip_algorithm") and not trainer.get("gradient_clip_val"):
         raise ConfigError("trainer.gradient_clip_algorithm needs trainer.gradient_clip_val=, the largest norm or value")
+    if trainer.get("deterministic") and trainer.get("benchmark"):
+        raise ConfigError(
+            "trainer.benchmark=true chooses kernels by their speed; accepted is that or trainer.deterministic="
+        )
     devices = trainer.get("devices", "auto")
     one = devices in (1, "1") or (isinstance(devices, list | tuple) and len(devices) == 1)
     if not config.together and not (one and trainer.get("num_nodes", 1) == 1):

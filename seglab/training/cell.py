@@ -17,6 +17,7 @@ from seglab.config.schema import Config
 from seglab.data import SegmentationData
 from seglab.data.folder import median_metres
 from seglab.machine.environment import environment
+from seglab.machine.precision import device_kind
 from seglab.run import checkpoints
 from seglab.run.board import Board
 from seglab.run.board_tables import layout
@@ -75,6 +76,11 @@ class Cell:
                 continue  # a folder that can't be read is no cell of ours
 
     @property
+    def deterministic(self) -> bool:
+        """True if the same training, again on the same device, has the same bits: a GPU must be asked for that."""
+        return device_kind(self.config.accelerator) == "cpu" or self.config.trainer.get("deterministic") is True
+
+    @property
     def shared_epochs(self) -> int:
         """Number of them that any longer cell of the same identity trains, too."""
         shared = self.schedule.shared_epochs(self.epochs) if self.config.share else 0
@@ -96,6 +102,7 @@ class Cell:
         if source.folder != self.run.folder:
             self.run.take_over(source, epochs)
         facts = {name: self.identity.facts[name] for name in ("settings", "data", "code", "device")}
+        facts |= {"deterministic": self.deterministic}
         facts |= {"original_size": self.original_size, "resolution": self.resolution}
         self.run.start(self.config.plain(), environment() | facts, epochs)
         self.run.write_command(command())
