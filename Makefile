@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup demo check test
+.PHONY: setup demo check test bench
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -23,3 +23,6 @@ check: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks

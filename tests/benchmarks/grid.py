@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +23,37 @@ IMAGES = 70
 """A fifth validates, and the rest fills whole batches of 8, so that both do the same number of steps."""
 
 
-def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+def rows(peer: ModuleType | None, script: Path | None, tiles: Path, seeds: int) -> Iterator[Row]:
     """Seconds of the grid, plain and tuned (of one epoch where bfloat16 is emulated); the mean mIoU and its spread."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
         names = linked(tiles, root)
-        theirs = []
-        ours = []
+        grids = [*([peer_grid] if script else []), our_grid]
+        found: dict[Any, list[tuple[float, dict[int, float]]]] = {grid: [] for grid in grids}
         for seed in range(seeds):
-            runs = [(theirs, peer_grid), (ours, our_grid)]
-            for kept, run in runs if seed % 2 == 0 else reversed(runs):
-                kept.append(run(script, root, names, seed, EPOCHS, Path(folder) / f"{run.__name__}{seed}"))
-                print(f"  {run.__name__} seed {seed}: {kept[-1]}", file=sys.stderr, flush=True)
-        seconds = [statistics.median(s for s, _ in runs) for runs in (theirs, ours)]
-        yield Row(f"grid lovasz x {EPOCHS}, {seeds} seeds, peer plain", *seconds, "s")
+            for grid in grids if seed % 2 == 0 else reversed(grids):
+                found[grid].append(grid(script, root, names, seed, EPOCHS, Path(folder) / f"{grid.__name__}{seed}"))
+                print(f"  {grid.__name__} seed {seed}: {found[grid][-1]}", file=sys.stderr, flush=True)
+        yield Row(f"grid lovasz x {EPOCHS}, {seeds} seeds, peer plain", *_each(found, _median), "s")
         for after in EPOCHS:
-            means = [statistics.mean(m[after] for _, m in runs) for runs in (theirs, ours)]
-            spread = [f"{statistics.stdev(m[after] for _, m in runs):.3f}" for runs in (theirs, ours) if seeds > 1]
+            means = _each(found, lambda kept, after=after: statistics.mean(m[after] for _, m in kept))
+            spread = [f"{statistics.stdev(m[after] for _, m in kept):.3f}" for kept in found.values() if seeds > 1]
             yield Row(f"mIoU after {after} epochs (std {' and '.join(spread)})", *means, "", True)
-        epochs = EPOCHS if resolved_precision("auto") == "bf16-mixed" else [1]  # emulated, a tuned step takes 13 s
-        tuned = peer_grid(script, root, names, 0, epochs, Path(folder) / "tuned", "--tuned")
-        mine = our_grid(script, root, names, 0, epochs, Path(folder) / "mine")
-        yield Row(f"grid lovasz x {epochs}, 1 seed, peer tuned", tuned[0], mine[0], "s")
+        if script:
+            epochs = EPOCHS if resolved_precision("auto") == "bf16-mixed" else [1]  # emulated, a tuned step takes 13 s
+            tuned = peer_grid(script, root, names, 0, epochs, Path(folder) / "tuned", "--tuned")
+            mine = our_grid(script, root, names, 0, epochs, Path(folder) / "mine")
+            yield Row(f"grid lovasz x {epochs}, 1 seed, peer tuned", tuned[0], mine[0], "s")
+
+
+def _each(found: dict[Any, Any], number: Callable[[Any], float]) -> tuple[float | None, float]:
+    """A number of the peer's grids, if there are any, and of ours."""
+    theirs = found.get(peer_grid)
+    return number(theirs) if theirs else None, number(found[our_grid])
+
+
+def _median(kept: list[tuple[float, dict[int, float]]]) -> float:
+    return statistics.median(seconds for seconds, _ in kept)
 
 
 def linked(tiles: Path, root: Path) -> list[str]:
@@ -66,7 +76,7 @@ def peer_grid(script: Path, root: Path, names: list[str], seed: int, epochs: lis
     return seconds, {cell["epochs"]: cell["val_miou"] for cell in cells if "epochs" in cell}
 
 
-def our_grid(script: Path, root: Path, names: list[str], seed: int, epochs: list[int], out: Path):
+def our_grid(script: Path | None, root: Path, names: list[str], seed: int, epochs: list[int], out: Path):
     """The same for our grid: nothing is cached, and the same images validate."""
     validate = np.random.default_rng(0).permutation(len(names))[: len(names) // 5]
     scenes = ",".join(f"'{Path(names[i]).stem}'" for i in validate)

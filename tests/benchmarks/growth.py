@@ -17,7 +17,7 @@ from tests.benchmarks.step import ours
 from tests.benchmarks.timing import Row, batch
 
 
-def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+def rows(peer: ModuleType | None, script: Path | None, tiles: Path, seeds: int) -> Iterator[Row]:
     """Ours alone, at several sizes each."""
     with tempfile.TemporaryDirectory() as folder:
         for copies in (1, 4, 16):

@@ -19,7 +19,7 @@ from tests.benchmarks.config import composed
 from tests.benchmarks.timing import Row, batch
 
 
-def rows(peer: ModuleType, script: Path, tiles: Path, seeds: int) -> Iterator[Row]:
+def rows(peer: ModuleType | None, script: Path | None, tiles: Path, seeds: int) -> Iterator[Row]:
     """GiB at the peak of two steps, each loop in a process of its own; then the parts of ours."""
     plain, ours = (_measured(how) for how in ("plain", "ours"))
     yield Row("peak memory, U-Net 64/4 1024 x 2", plain.pop("peak"), ours.pop("peak"), "GiB")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,13 +15,19 @@ from torch import Tensor
 
 @dataclass
 class Row:
-    """One line: the peer's number, ours, and which way is better."""
+    """One line: the peer's number, ours (or a word), and which way is better."""
 
     what: str
     peer: float | None
-    ours: float
-    unit: str
+    ours: float | str
+    unit: str = ""
     more_is_better: bool = False
+
+    @classmethod
+    def failed(cls, what: str, error: BaseException) -> Self:
+        """The row of a measurement that ended with an error."""
+        lines = str(error).strip().splitlines() or [""]
+        return cls(what, None, f"failed: {type(error).__name__}: {lines[-1][:200]}".replace("|", "/"))
 
     @staticmethod
     def header() -> str:
@@ -29,6 +36,8 @@ class Row:
     def __str__(self) -> str:
         peer = ""
         ratio = ""
+        if isinstance(self.ours, str):
+            return f"| {self.what} | | {self.ours} | {self.unit} | |"
         if self.peer is not None:
             better = self.ours / self.peer if self.more_is_better else self.peer / self.ours
             peer = f"{self.peer:.4g}"
@@ -36,20 +45,25 @@ class Row:
         return f"| {self.what} | {peer} | {self.ours:.4g} | {self.unit} | {ratio} |"
 
 
-def milliseconds(peer: Callable[[], object], ours: Callable[[], object], repeats: int = 7) -> tuple[float, float]:
+def milliseconds(
+    peer: Callable[[], object] | None, ours: Callable[[], object], repeats: int = 7
+) -> tuple[float | None, float]:
     """Medians of both, run in turn after two warm-up calls each, so that a disturbance affects both."""
-    times: tuple[list[float], list[float]] = ([], [])
+    calls = [ours] if peer is None else [peer, ours]
+    times: list[list[float]] = [[] for _ in calls]
     for i in range(repeats + 2):
-        for call, kept in zip((peer, ours), times, strict=True):
+        for call, kept in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
             if i >= 2:
                 kept.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[0]), statistics.median(times[1])
+    return None if peer is None else statistics.median(times[0]), statistics.median(times[-1])
 
 
-def load(script: Path) -> ModuleType:
-    """The peer's script as a module: its network, data set and metric are used as it uses them."""
+def load(script: Path | None) -> ModuleType | None:
+    """The peer's script as a module: its network, data set and metric are used as it uses them. None without one."""
+    if script is None:
+        return None
     spec = importlib.util.spec_from_file_location("peer", script)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
