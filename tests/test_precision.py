@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
+from seglab.config.compose import config_of
+from seglab.config.identity import identity
 from seglab.config.parts import build_data, build_model, build_task
 from seglab.losses import CrossEntropy
 from seglab.machine.environment import computing_device
@@ -67,6 +69,15 @@ def test_auto_by_what_a_cpu_multiplies(machine, cpu: set[str], more: dict[str, b
     machine(cpu, **more)
     assert resolved_precision("auto") == precision
     assert [resolved_precision(asked) for asked in ("32", 32, *NAMES)] == ["32", "32", *NAMES]
+
+
+def test_another_precision_is_another_run(machine) -> None:
+    config = config_of(composed("trainer=cpu"))
+    keys = []
+    for cpu in (PLAIN, PLAIN | {"avx512_bf16"}, PLAIN | {"amx_bf16"}):
+        machine(cpu)
+        keys.append(identity(config, "").key)
+    assert keys[0] != keys[1] == keys[2]
 
 
 @pytest.mark.parametrize(

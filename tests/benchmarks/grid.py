@@ -38,7 +38,8 @@ def rows(peer: ModuleType | None, script: Path | None, tiles: Path, seeds: int) 
         for after in EPOCHS:
             means = _each(found, lambda kept, after=after: statistics.mean(m[after] for _, m in kept))
             spread = [f"{statistics.stdev(m[after] for _, m in kept):.3f}" for kept in found.values() if seeds > 1]
-            yield Row(f"mIoU after {after} epochs (std {' and '.join(spread)})", *means, "", True)
+            deviation = f" (std {' and '.join(spread)})" if spread else ""
+            yield Row(f"mIoU after {after} epochs{deviation}", *means, "", True)
         if script:
             epochs = EPOCHS if resolved_precision("auto") == "bf16-mixed" else [1]  # emulated, a tuned step takes 13 s
             tuned = peer_grid(script, root, names, 0, epochs, Path(folder) / "tuned", "--tuned")
