@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from seglab.models.depthwise import depthwise
+
 SHIFTS_UP_TO = 7.0
 """Passes over the image up to which adding shifted products is faster than two copies and a convolution of 9 taps."""
 
@@ -92,7 +94,7 @@ def interleaved(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     h, w = height // dilation, width // dilation
     x = x.permute(0, 2, 3, 1).reshape(batch, h, dilation, w, dilation, channels).permute(0, 2, 4, 1, 3, 5)
     x = x.reshape(batch * dilation**2, h, w, channels).permute(0, 3, 1, 2)
-    y = F.conv2d(x, weight, None, 1, weight.shape[2] // 2, 1, channels).permute(0, 2, 3, 1)
+    y = depthwise(x, weight).permute(0, 2, 3, 1)
     y = y.reshape(batch, dilation, dilation, h, w, channels).permute(0, 3, 1, 4, 2, 5)
     return y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
