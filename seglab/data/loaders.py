@@ -56,6 +56,10 @@ class Tiles(Samples):
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def images(self) -> set[int]:
+        return {self.cache.owners[i] for i in self.indices}
+
     def origin(self, key: Key) -> Source:
         index = self.indices[key[0] if isinstance(key, tuple) else key]
         top, left = self.cache.windows[index][1:3] if isinstance(self.cache, WindowGrid) else (0, 0)

@@ -42,6 +42,11 @@ class Samples(Dataset):
         raise NotImplementedError
 
     @property
+    def images(self) -> set[int]:
+        """Positions of the whole images of which samples may be."""
+        raise NotImplementedError
+
+    @property
     def only_move(self) -> bool:
         """True if every sample is pixels of its image as they are: then `source` tells it whole."""
         return self.augmentation is None or self.augmentation.only_moves

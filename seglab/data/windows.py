@@ -134,6 +134,10 @@ class DrawnWindows(Samples):
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def images(self) -> set[int]:
+        return set(self.scenes)
+
     def origin(self, key: Key) -> Source:
         assert isinstance(key, tuple)
         position, epoch = key
