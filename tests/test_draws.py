@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seglab.data.draws import only_moves
-from seglab.data.patch import Patch
+from seglab.data.patch import FLIPPED, TRANSPOSED, Patch
 from seglab.data.transforms import Augmentation
 from seglab.labels import VOID
 
@@ -75,6 +75,25 @@ def test_a_patch_is_what_albumentations_makes_of_the_pixels(name: str) -> None:
             assert gathered(patch, pixels, fill).tobytes() == wanted.tobytes()
         seen.add(patch.corners)
     assert len(seen) > 2 or not transforms or name == "all padding"
+
+
+@pytest.mark.parametrize("pixel", [*sorted(TRANSPOSED), 5, 36, FLIPPED[-1], FLIPPED[-1] + 1, 512])
+def test_pixels_of_any_number_of_bytes_are_turned(pixel: int) -> None:
+    kind = "f4" if pixel % 4 == 0 else "u1"
+    image = np.random.default_rng(0).integers(0, 250, (6, 4, pixel // np.dtype(kind).itemsize)).astype(kind)
+    for corners in (
+        (0, 1, 2, 3),
+        (1, 0, 3, 2),
+        (2, 3, 0, 1),
+        (3, 2, 1, 0),
+        (0, 2, 1, 3),
+        (3, 1, 2, 0),
+        (2, 0, 3, 1),
+        (1, 3, 0, 2),
+    ):
+        patch = Patch.of(1, 1, 5, 3).turned(corners)
+        got = patch.of_pixels(image, 0)
+        assert got.dtype == image.dtype and got.flags.c_contiguous and (got == gathered(patch, image, 0)).all()
 
 
 def gathered(patch: Patch, pixels: np.ndarray, fill: int) -> np.ndarray:
