@@ -16,6 +16,7 @@ from seglab.data.patch import Patch
 from seglab.data.resident import SHARE, Resident, room, size
 from seglab.data.samples import Source
 from seglab.data.supply import Supply, copied
+from seglab.data.windows import DrawnWindows
 from seglab.labels import VOID
 from tests.conftest import write_pair
 from tests.test_data import make
@@ -42,18 +43,36 @@ def tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {k: batch[k] for k in ("image", "mask")}
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {**SIZED, "score_train": True},
-        {"augment": DEFAULT, "crop": 12},
-        {"augment": DEFAULT, "crop": [30, 22], "score_train": True},
-        {"augment": DEFAULT, "crop": [9, 22], "windows": 17},
-        {"augment": [A.D4()], "crop": 8, "windows": 17, "balance": "classes", "score_train": True},
-    ],
-    ids=str,
-)
+CASES: list[dict[str, Any]] = [
+    {},
+    {**SIZED, "score_train": True},
+    {"augment": DEFAULT, "crop": 12},
+    {"augment": DEFAULT, "crop": [30, 22], "score_train": True},
+    {"augment": DEFAULT, "crop": [9, 22], "windows": 17},
+    {"augment": [A.D4()], "crop": 8, "windows": 17, "balance": "classes", "score_train": True},
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=str)
+def test_samples_are_what_albumentations_makes_of_their_pixels(root: Path, settings: dict) -> None:
+    """As a function of (seed, epoch, image), or of (seed, epoch, position) where windows are drawn."""
+    if "crop" in settings:
+        write_pair(root, "1", (27, 33))
+    data = make(root, seed=4, **settings)
+    data.setup()
+    for position, epoch in [(i, epoch) for i in range(len(data.samples)) for epoch in (0, 5)]:
+        if isinstance(data.samples, DrawnWindows):
+            window, number = data.samples.window(epoch, position), position
+            image, mask = (pixels[window.part] for pixels in data.cache.whole[window.scene])
+        else:
+            number = data.indices[0][position]
+            image, mask = data.cache[number]
+        wanted = data.augmentation(image, mask, 4, epoch, number)
+        sample = data.samples[position, epoch]
+        assert all(np.array_equal(sample[k].numpy(), w) for k, w in zip(("image", "mask"), wanted, strict=True))
+
+
+@pytest.mark.parametrize("settings", CASES, ids=str)
 def test_batches_are_those_of_the_memory_map(root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict) -> None:
     if "crop" in settings:
         write_pair(root, "1", (27, 33))  # one of another size, at whose borders windows are cut
@@ -130,6 +149,7 @@ def test_what_fits_lies_there_once_and_the_rest_is_prepared_by_workers(root: Pat
         assert [lies_there(loader) for loader in loaders] == lying
         again = [data.train_dataloader(), *data.val_dataloader(), data.plain_loader(data.indices[1][:1])]
         assert [lies_there(loader) for loader in again] == [*lying, lying[1]]
+        assert not lies_there(data.plain_loader([*data.indices[0], *data.indices[1]])), "of both sides"
         assert len({id(loader.collate_fn.__self__) for loader in loaders + again if lies_there(loader)}) == len(
             {side for side, lies in zip("tvt", lying, strict=True) if lies}
         )
