@@ -79,7 +79,7 @@ def test_batches_are_those_of_the_memory_map(root: Path, monkeypatch: pytest.Mon
     for rank, world in (0, 1), (1, 2):
         mapped, held = make(root, **settings), make(root, **settings)
         for data, bytes_ in (mapped, 0), (held, 2**30):
-            monkeypatch.setattr(supply, "room", lambda _, n=bytes_: n)
+            monkeypatch.setattr(supply, "room", lambda *_, n=bytes_: n)
             data.setup()
             data.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
             data.resume_at(3, 1)
@@ -142,20 +142,20 @@ def test_what_fits_lies_there_once_and_the_rest_is_prepared_by_workers(root: Pat
     data.setup()
     train, val = (size(data.cache.whole, side) for side in data.indices)
     assert (train, val) == tuple(len(side) * 16 * 16 * 4 for side in data.indices) and train > val
-    for free, lying in ((train - 1, [False, True, False]), (train, [True, True, True]), (0, [False] * 3)):
-        monkeypatch.setattr(supply, "room", lambda _, n=free: n)
+    cases = {train - 1: [False, True, False], train: [True, False, True], train + val: [True] * 3, 0: [False] * 3}
+    for free, lying in cases.items():
+        monkeypatch.setattr(supply, "room", lambda _, taken, n=free: n - taken)
         data.supply = Supply(0)
         loaders = [data.train_dataloader(), *data.val_dataloader()]
         assert [lies_there(loader) for loader in loaders] == lying
         again = [data.train_dataloader(), *data.val_dataloader(), data.plain_loader(data.indices[1][:1])]
         assert [lies_there(loader) for loader in again] == [*lying, lying[1]]
         assert not lies_there(data.plain_loader([*data.indices[0], *data.indices[1]])), "of both sides"
-        assert len({id(loader.collate_fn.__self__) for loader in loaders + again if lies_there(loader)}) == len(
-            {side for side, lies in zip("tvt", lying, strict=True) if lies}
-        )
+        uploads = {id(loader.collate_fn.__self__) for loader in loaders + again if lies_there(loader)}
+        assert len(uploads) == sum(lying[:2]), "each side once"
     coloured = make(root, size=16, augment=COLOUR)
     coloured.setup()
-    monkeypatch.setattr(supply, "room", lambda _: 2**30)
+    monkeypatch.setattr(supply, "room", lambda *_: 2**30)
     assert not lies_there(coloured.train_dataloader()) and lies_there(coloured.val_dataloader()[0])
 
 
@@ -164,6 +164,7 @@ def test_images_take_a_share_of_what_is_free_on_a_gpu_and_nothing_of_a_cpu(monke
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (8000, 9000))
     assert room(torch.device("cpu")) == room(torch.device("mps")) == 0 and not asked
     assert room(CUDA) == 8000 * SHARE and asked == [CUDA]
+    assert room(CUDA, 1000) == 9000 * SHARE - 1000, "both together take the share of what was free before"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_a_training_from_the_device_has_the_weights_of_one_from_the_map(train, t
 
     monkeypatch.setattr(Resident, "batch", counting)
     for study, bytes_ in (("mapped", 0), ("held", 2**30)):
-        monkeypatch.setattr(supply, "room", lambda _, n=bytes_: n)
+        monkeypatch.setattr(supply, "room", lambda *_, n=bytes_: n)
         message, said = train("epochs=2", f"study={study}", "data.crop=24", "share=false")
         assert message == "" and bool(gathered) == ("decoded images lie on cpu" in said) == (study == "held")
     mapped, held = (only_run(tmp_path / study) for study in ("mapped", "held"))

@@ -12,7 +12,7 @@ from seglab.data.samples import Key, Samples, Source
 from seglab.labels import VOID
 
 SHARE = 0.25
-"""Of the memory that is free on a GPU before the first batch, the part that images may take.
+"""Of the memory that is free on a GPU before images lie there, the part that they may take.
 
 The rest is for activations, which grow with the batch: a batch that fits should still do so beside the images.
 """
@@ -21,9 +21,15 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The type as which values of so many bytes are moved: CUDA indexes no unsigned ones of more than one."""
 
 
-def room(device: torch.device) -> int:
-    """Bytes that images may take on a device: none on a CPU, where they are mapped from the file of the cache."""
-    return int(torch.cuda.mem_get_info(device)[0] * SHARE) if device.type == "cuda" else 0
+def room(device: torch.device, taken: int = 0) -> int:
+    """Bytes that images may take on a device, where others take `taken` of its memory.
+
+    None on a CPU: there they are mapped from the file of the cache.
+    """
+    if device.type != "cuda":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return int((free + taken) * SHARE) - taken
 
 
 def size(whole: PixelCache, positions: Iterable[int]) -> int:
@@ -41,6 +47,7 @@ class Resident:
     def __init__(self, whole: PixelCache, positions: Sequence[int], device: torch.device):
         count = _pixels(whole, positions)
         self.device = device
+        self.size = size(whole, positions)
         self._dtype = torch.from_numpy(np.empty(0, whole.dtype)).dtype
         self._images = torch.empty(count, whole.bands, dtype=BITS[whole.dtype.itemsize], device=device)
         self._masks = torch.empty(count, dtype=torch.uint8, device=device)

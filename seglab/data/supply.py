@@ -59,7 +59,7 @@ class Supply:
             if held.positions >= images:
                 return held
         needed = size(samples.whole, images)
-        if not 0 < needed <= room(self.device):
+        if not 0 < needed <= room(self.device, sum(held.size for held in self._residents)):
             return None
         log.info("%.2f GB of decoded images lie on %s", needed / 1e9, self.device)
         self._residents.append(Resident(samples.whole, sorted(images), self.device))
