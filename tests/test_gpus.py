@@ -199,6 +199,7 @@ def test_memory_is_pinned_for_a_gpu_alone_and_workers_use_its_cores(images: Path
         fitting.fit(trainer, config.but(threads=threads), data, None)
         for loader in data.train_dataloader(), *data.val_dataloader():
             assert loader.pin_memory == (device != "cpu") and loader.num_workers == workers
+            assert not workers or loader.prefetch_factor * workers >= 2, "batches ahead"
 
 
 def test_what_is_scored_at_once_is_a_function_of_sizes() -> None:
