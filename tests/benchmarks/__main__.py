@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.benchmarks import evaluation, grid, growth, memory, parts, start, step
+from tests.benchmarks import draws, evaluation, grid, growth, memory, parts, start, step
 from tests.benchmarks.timing import Row, load
 
 ROWS = {
@@ -18,6 +18,7 @@ ROWS = {
     "lovasz": parts.lovasz,
     "metrics": parts.metrics,
     "loading": parts.loading,
+    "draws": draws.rows,
     "dilated": parts.dilated,
     "start": start.rows,
     "memory": memory.rows,
