@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from seglab.data import probe
-from seglab.data.draws import Draws, only_moves
+from seglab.data.draws import Draws, only_moves, seeded
 from seglab.data.patch import Patch
 from seglab.labels import VOID
 
@@ -43,8 +43,7 @@ class Augmentation:
         """The sample as epoch `epoch` sees it, whichever process asks and whatever it did before."""
         if not self._compose.transforms:
             return image, mask
-        self._compose.set_random_seed(_seed(seed, epoch, index))
-        out = self._compose(image=image, mask=mask)
+        out = seeded(self._compose, _seed(seed, epoch, index))(image=image, mask=mask)
         return out["image"], out["mask"]
 
     def draw(self, patch: Patch, seed: int, epoch: int, index: int) -> Patch:
