@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Within it no garbage is collected.
+    """Within it no garbage is collected; what the first one leaves is never looked through again.
 
     torch, Lightning, smp and albumentations make very many objects that stay. Looking through them again and again
-    takes 1.0 of the 4.2 s of processor time in which they are imported.
+    takes 1.0 of the 4.2 s of processor time in which they are imported, and later 0.1 s at the end of each training.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -19,3 +19,5 @@ def without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+        if not gc.get_freeze_count():  # once, at the start: later there may be garbage, which would stay for ever
+            gc.freeze()
