@@ -14,15 +14,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seglab.config.messages import closed_output, ending, full_disk, one_line, speak, telling_command
 from seglab.machine.files import remove_if_empty
+from seglab.machine.imports import without_collection
 from seglab.machine.signals import forget
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(cfg: DictConfig) -> list[dict] | None:
     """One row of cells; in a multirun the sweeper calls it for each and reads what it leaves."""
-    from seglab.config.compose import named
-    from seglab.machine.processes import in_a_fresh_process  # here: --help and a misspelt override need no torch
-    from seglab.sweep.job import job
+    with without_collection():  # here: --help and a misspelt override need no torch
+        from seglab.config.compose import named
+        from seglab.machine.processes import in_a_fresh_process
+        from seglab.sweep.job import job
 
     speak()  # also in a launcher's process
     hydra_config = HydraConfig.get()

@@ -13,6 +13,11 @@ VOID = 255
 """Index of a pixel that belongs to no class: no loss, no gradient, no score."""
 
 
+ROWS = 1024
+COUNTERS = 2**22
+"""Private rows in which a GPU counts, at most, and counters in all of them: 16 MiB."""
+
+
 class LabelError(ValueError):
     """A label image holds a value or a colour that is no class."""
 
@@ -107,6 +112,15 @@ def occurrences(numbers: "Tensor", count: int) -> "Tensor":
 
     if numbers.device.type == "cpu":
         return torch.bincount(numbers, minlength=count)
-    # bincount would wait for the device to say how many counts there are
-    ones = torch.ones(numbers.shape, dtype=torch.long, device=numbers.device)
-    return torch.zeros(count, dtype=torch.long, device=numbers.device).scatter_add_(0, numbers.long(), ones)
+    return counted_in_rows(numbers, count)  # bincount would wait for the device to say how many counts there are
+
+
+def counted_in_rows(numbers: "Tensor", count: int) -> "Tensor":
+    """The same on a GPU: into private rows, which are summed. All pixels of one class would queue for one counter."""
+    import torch
+
+    rows = max(1, min(ROWS, COUNTERS // count))
+    index = torch.arange(len(numbers), device=numbers.device).remainder_(rows).mul_(count).add_(numbers)
+    ones = torch.ones((), dtype=torch.int32, device=numbers.device).expand(len(numbers))
+    found = torch.zeros(rows * count, dtype=torch.int32, device=numbers.device).scatter_add_(0, index, ones)
+    return found.view(rows, count).sum(0)

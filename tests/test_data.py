@@ -1,5 +1,6 @@
 """From a folder to batches: what is read, what is refused, and that nothing depends on how it is run."""
 
+from collections import Counter
 from pathlib import Path
 
 import albumentations as A
@@ -10,6 +11,7 @@ from PIL import Image
 
 from seglab.data import DataError, FolderReader, SegmentationData
 from seglab.data.decoded import DecodedData
+from seglab.data.transforms import Augmentation
 from seglab.labels import VOID
 from tests.conftest import write_pair
 
@@ -220,3 +222,15 @@ def test_pictures_are_of_the_same_validation_images_in_every_run(root: Path) -> 
     chosen = data.picture_indices(3)
     assert chosen == again.picture_indices(3) and len(set(chosen)) == 3
     assert set(chosen) <= set(data.indices[1])
+
+
+def test_flips_and_turns_are_drawn_independently() -> None:
+    """Of one seed for each of them, a sample would be left as it is or turned, but never mirrored."""
+    picture = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    augmentation = Augmentation([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), A.RandomRotate90(p=0.5)], None)
+    image = picture[..., None].repeat(3, 2)
+    seen = Counter(augmentation(image, picture, 0, 0, i)[1].tobytes() for i in range(800))
+    # a quarter each of the four without a swap of sides, less those that are turned by 90 degrees: half of a half
+    swapped = {n for view, n in seen.items() if abs(view[0] - view[1]) == 2}
+    assert len(seen) == 8 and len(swapped) == 4
+    assert all(20 < n < 85 for n in swapped) and all(110 < n < 190 for n in set(seen.values()) - swapped)

@@ -1,5 +1,6 @@
 """A step never makes a GPU wait: run on tensors without values, from which nothing can be read."""
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from seglab.config.parts import build_loss, build_task
 from seglab.data import SegmentationData
-from seglab.labels import occurrences
+from seglab.labels import ROWS, counted_in_rows, occurrences
 from seglab.losses import CrossEntropy
 from seglab.losses.class_weights import per_class
 from seglab.training.gauges import Gauges
@@ -29,7 +30,11 @@ class Waited(Exception):
 
 
 class NoWait(TorchDispatchMode):
-    """Every device but the CPU is one that must not be waited for."""
+    """Every device but the CPU is one that must not be waited for; its launches are counted by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -38,6 +43,8 @@ class NoWait(TorchDispatchMode):
         if asked and (name in WAITS or (name.startswith("index") and has_mask(args))):
             raise Waited(name)
         out = func(*args, **(kwargs or {}))
+        if not func.is_view and not name.startswith("empty") and name != "detach":
+            self.launches[name] += 1
         devices = {t.device.type for t in (*tensors, *tree_leaves(out)) if isinstance(t, Tensor) and t.dim()}
         if len(devices) > 1 or (name in ("_to_copy", "copy_") and len({t.device for t in [*tensors, out]}) > 1):
             raise Waited(f"{name} between {devices}")
@@ -66,16 +73,21 @@ def test_the_watch_sees_what_waits(ask: Any) -> None:
         ask(torch.ones(4, device=META))
 
 
-def step(model: str, loss: str, *overrides: str) -> dict[str, float]:
-    """All that seglab does in a training step and a validation step, on the meta device."""
+def step(
+    model: str, loss: str, *overrides: str, index: int = 0, device: torch.device = META
+) -> tuple[dict[str, float], Counter[str]]:
+    """All that seglab does in a training step and a validation step on a device: images scored, and launches.
+
+    The launches are those of a training step without the optimiser, which torch cannot run there.
+    """
     config = composed(f"model={model}", f"loss={loss}", *overrides)
-    with META:
+    with device:
         task = build_task(config)
-    task = task.to(META)
+    task = task.to(device)
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     trainer: Any = SimpleNamespace(
-        **{"fit_loop": SimpleNamespace(epoch_progress=progress), "num_val_batches": [1], "num_training_batches": 1},
-        **{"global_step": 0, "max_epochs": 1, "strategy": None, "precision_plugin": None, "world_size": 1},
+        **{"fit_loop": SimpleNamespace(epoch_progress=progress), "num_val_batches": [1], "num_training_batches": 100},
+        **{"global_step": index, "max_epochs": 1, "strategy": None, "precision_plugin": None, "world_size": 1},
         profiler=PassThroughProfiler(),
         accumulate_grad_batches=1,
     )
@@ -85,22 +97,23 @@ def step(model: str, loss: str, *overrides: str) -> dict[str, float]:
     task.on_train_epoch_start()
     data: Any = SimpleNamespace(classes=config["data"]["classes"])
     pixels = {
-        "image": torch.empty(2, 96, 96, 3, dtype=torch.uint8, device=META),
-        "mask": torch.empty(2, 96, 96, dtype=torch.uint8, device=META),
+        "image": torch.zeros(2, 96, 96, 3, dtype=torch.uint8, device=device),
+        "mask": torch.zeros(2, 96, 96, dtype=torch.uint8, device=device),
     }
-    with NoWait():
+    with NoWait() as watch:
         batch = SegmentationData.on_after_batch_transfer(data, pixels | {"name": ["a", "b"]}, 0)
         task.train()
-        task.on_train_batch_start(batch, 0)
-        gauges.on_train_batch_start(trainer, task, batch, 0)
-        task.training_step(batch, 0).backward()
+        task.on_train_batch_start(batch, index)
+        gauges.on_train_batch_start(trainer, task, batch, index)
+        task.training_step(batch, index).backward()
         gauges.on_before_optimizer_step(trainer, task, trainer.optimizers[0])
         gauges.on_train_batch_end(trainer, task)
+        launches = watch.launches.copy()
         task.on_validation_epoch_start()
         task.eval()
         with torch.no_grad():
             task.validation_step(batch, 0)
-    return {name: tally.images for name, tally in task.tallies.items()}
+    return {name: tally.images for name, tally in task.tallies.items()}, launches
 
 
 SMALL_UNET = ("model.min_kernel_num=4", "model.depth=2")
@@ -108,12 +121,31 @@ SMALL_UNET = ("model.min_kernel_num=4", "model.depth=2")
 
 @pytest.mark.parametrize("loss", [name for name in choices("loss") if name not in ON_THE_HOST])
 def test_no_loss_waits(loss: str) -> None:
-    assert step("unet", loss, *SMALL_UNET) == {"train": 2, "val": 2}
+    assert step("unet", loss, *SMALL_UNET)[0] == {"train": 2, "val": 2}
 
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_no_model_waits(model: str) -> None:
-    assert step(model, "cross_entropy") == {"train": 2, "val": 2}
+    assert step(model, "cross_entropy")[0] == {"train": 2, "val": 2}
+
+
+def test_batch_norms_cost_no_launch_each() -> None:
+    """Their counters are one launch, and another momentum is one."""
+    _, late = step("deeplabv3plus", "cross_entropy", index=50)
+    _, early = step("deeplabv3plus", "cross_entropy", index=5)
+    assert late["native_batch_norm"] > 60 and late["_foreach_add_"] == 1
+    assert early - late == Counter(fill_=1) and late["add_"] < 20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("model", choices("model"))
+def test_no_step_of_a_real_gpu_waits(model: str) -> None:
+    step(model, "lovasz", device=torch.device("cuda"))  # the first one may: cuDNN is loaded
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(model, "lovasz", device=torch.device("cuda"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("loss", sorted(ON_THE_HOST))
@@ -131,17 +163,20 @@ def test_class_weights_are_no_copy() -> None:
         build_loss(composed("loss=focal", "loss.alpha=[1,2,3]"))(logits, target)
 
 
-def test_counting_is_the_same_off_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = torch.randint(0, 7, (1000,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
-    want = occurrences(numbers, 9)
+@pytest.mark.parametrize("count", [1, 9, 5000, 3 * 2**21])
+@pytest.mark.parametrize("length", [0, 1, 3000])
+def test_a_gpu_counts_in_private_rows(count: int, length: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randint(0, min(count, 40), (length,), generator=generator, dtype=torch.int32)
+    got = counted_in_rows(numbers, count)
+    assert got.dtype == torch.int64 and torch.equal(got, occurrences(numbers, count))
 
-    def nothing(*_: Any, **__: Any) -> None:
-        raise AssertionError("bincount waits")
 
-    monkeypatch.setattr(torch, "bincount", nothing)
-    elsewhere: Any = SimpleNamespace(
-        device=SimpleNamespace(type="cuda"), shape=numbers.shape, long=numbers.long
-    )  # what a tensor on a GPU answers, with the CPU's numbers
-    monkeypatch.setattr(torch, "ones", lambda shape, dtype, device: numbers.new_ones(shape, dtype=dtype))
-    monkeypatch.setattr(torch, "zeros", lambda shape, dtype, device: numbers.new_zeros(shape, dtype=dtype))
-    assert torch.equal(occurrences(elsewhere, 9), want)
+def test_equal_numbers_do_not_queue_for_one_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    indices: list[Tensor] = []
+    scatter = Tensor.scatter_add_
+    monkeypatch.setattr(
+        Tensor, "scatter_add_", lambda s, d, index, v: (indices.append(index), scatter(s, d, index, v))[1]
+    )
+    counted_in_rows(torch.full((4 * ROWS,), 7), 17)
+    assert indices[0].unique().numel() == ROWS

@@ -179,17 +179,27 @@ def test_a_finished_cell_is_scored_on_the_trainers_device(train, tmp_path: Path,
     assert checkpoints.read(run.last_checkpoint, run) is not None
 
 
-def test_memory_is_pinned_for_a_gpu_alone(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_pinned_for_a_gpu_alone_and_workers_use_its_cores(images: Path, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 80 * 2**30))
+    monkeypatch.setattr(fitting, "usable_cores", lambda: 12)
+    monkeypatch.setattr(torch._utils, "cpu_count", lambda: 12)  # else torch warns of so many workers
     monkeypatch.setenv("SEGLAB_CACHE", str(images.parent / "cache"))
     config = config_of(composed(*SMALL, "data=folder", f"data.root={images}", "trainer=cpu", "precision=32"))
-    for device, pinned in (("cpu", False), ("cuda:0", True)):
+    for device, gpus, threads, workers in (
+        ("cpu", 1, 12, 0),
+        ("cuda:0", 1, None, 11),
+        ("cuda:0", 3, 12, 3),
+        ("cuda:0", 1, 2, 1),
+    ):
         data = build_data(config)
         trainer: Any = SimpleNamespace(
-            strategy=SimpleNamespace(root_device=torch.device(device)), fit=lambda *_, **__: None
+            strategy=SimpleNamespace(root_device=torch.device(device)), num_devices=gpus, fit=lambda *_, **__: None
         )
-        fitting.fit(trainer, config, data, None)
-        assert data.train_dataloader().pin_memory == data.val_dataloader()[0].pin_memory == pinned
+        fitting.fit(trainer, config.but(threads=threads), data, None)
+        for loader in data.train_dataloader(), *data.val_dataloader():
+            assert loader.pin_memory == (device != "cpu") and loader.num_workers == workers
+            assert not workers or loader.prefetch_factor * workers >= 2, "batches ahead"
 
 
 def test_what_is_scored_at_once_is_a_function_of_sizes() -> None:

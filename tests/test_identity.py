@@ -46,6 +46,7 @@ MOVES_NO_WEIGHT = {
     "run/records.py": "keeps records",
     "run/shapes.py": "keeps records",
     "scores.py": "scores",
+    "machine/imports.py": "when garbage is collected",
     "task/finite.py": "ends a training that is no longer one",
     "task/schedules.py": "as the config's own constructor",
 }

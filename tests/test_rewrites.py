@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seglab.losses import CrossEntropy
 from seglab.machine.precision import resolved_precision
 from seglab.models.deeplabv3plus import DeepLabV3Plus
+from seglab.models.depthwise import ByConvolution, Depthwise, depthwise
 from seglab.models.dilated_depthwise import DilatedDepthwise, dilated_depthwise, interleaved, taps_inside
 from seglab.models.rewrites import FASTER, rewritten
 
@@ -109,6 +110,78 @@ def test_interleaving_needs_sizes_that_the_dilation_divides():
 )
 def test_other_convolutions_stay_as_they_are(conv: nn.Conv2d):
     assert not DilatedDepthwise.takes(conv)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("stride", "size", "height", "width"), [(2, 3, 8, 8), (2, 3, 7, 10), (3, 5, 9, 11), (1, 3, 6, 5)]
+)
+def test_the_gradient_of_depthwise_by_convolution_is_the_native_one(stride, size, height, width, layout):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, height, width, dtype=torch.double, generator=generator).contiguous(memory_format=layout)
+    x, weight = (
+        x.requires_grad_(),
+        torch.randn(6, 1, size, size, dtype=torch.double, generator=generator).requires_grad_(),
+    )
+    wanted = F.conv2d(x, weight, None, stride, size // 2, 1, 6)
+    got = ByConvolution.apply(x, weight, stride)
+    assert torch.equal(got, wanted)
+    gradient = torch.randn(wanted.shape, dtype=torch.double, generator=generator)
+    for mine, theirs in zip(
+        torch.autograd.grad(got, (x, weight), gradient), torch.autograd.grad(wanted, (x, weight), gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda a, b: ByConvolution.apply(a, b, stride), (x[:1, :2], weight[:2]))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_depthwise_is_right_in_bfloat16_and_torchs_own_in_float32(monkeypatch, dtype, stride):
+    monkeypatch.setattr("seglab.models.depthwise.MULTIPLIES", True)
+    generator = torch.Generator().manual_seed(0)
+    x, weight, gradient = (torch.randn(s, generator=generator).to(dtype) for s in ((2, 96, 32, 32), (96, 1, 3, 3), 1))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = depthwise(x, weight.requires_grad_(), stride)
+    assert ("ByConvolution" in type(y.grad_fn).__name__) == (dtype == torch.bfloat16)
+    gradient = torch.randn(y.shape, generator=generator).to(dtype)
+    got = torch.autograd.grad(y, (x, weight), gradient)
+    exact = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    wanted = torch.autograd.grad(F.conv2d(*exact, None, stride, 1, 1, 96), exact, gradient.double())
+    limit = 1e-5 if dtype == torch.float32 else 0.005
+    assert [relative(a, b) < limit for a, b in zip(got, wanted, strict=True)] == [True, True]
+
+
+def test_depthwise_follows_autocast_computes_no_gradient_that_nobody_wants_and_is_native_elsewhere(monkeypatch):
+    monkeypatch.setattr("seglab.models.depthwise.MULTIPLIES", True)
+    x = torch.randn(1, 4, 8, 8)
+    weight = torch.randn(4, 1, 3, 3, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = depthwise(x, weight, 2)  # of a frozen encoder
+    assert y.dtype == torch.bfloat16
+    y.sum().backward()
+    assert weight.grad is not None and weight.grad.dtype == torch.float32
+    on_meta = depthwise(x.to("meta", torch.bfloat16), weight.to("meta", torch.bfloat16), 2)
+    assert "ByConvolution" not in type(on_meta.grad_fn).__name__
+    monkeypatch.setattr("seglab.models.depthwise.MULTIPLIES", False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "ByConvolution" not in type(depthwise(x, weight, 2).grad_fn).__name__
+
+
+@pytest.mark.parametrize(
+    ("conv", "taken"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), True),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=4, bias=False), True),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=4), False),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=(2, 1), groups=4, bias=False), False),
+        (nn.Conv2d(4, 4, 3, stride=2, groups=4, bias=False), False),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=4, bias=False), False),
+        (nn.Conv2d(4, 4, 2, padding=1, stride=2, groups=4, bias=False), False),
+        (nn.Conv2d(1, 1, 1, bias=False), False),
+    ],
+)
+def test_which_convolutions_depthwise_takes(conv: nn.Conv2d, taken: bool):
+    assert Depthwise.takes(conv) == taken
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The task: what a step changes, and that a map is what was scored."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from seglab.maps.scoring import class_map, predict
 from seglab.models.unet import UNet
+from seglab.task.finite import AT_MOST, LossWatch, NotFinite
 
 
 def net() -> UNet:
@@ -53,3 +56,37 @@ def test_class_map_is_argmax_in_both_layouts() -> None:
     logits = torch.randn(2, 5, 7, 9, generator=torch.Generator().manual_seed(0))
     for layout in (torch.contiguous_format, torch.channels_last):
         assert torch.equal(class_map(logits.contiguous(memory_format=layout)), logits.argmax(1))
+
+
+class Elsewhere(torch.Tensor):
+    """A number that says it lies on a GPU."""
+
+    device = torch.device("cuda:0")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("wrong", [0, AT_MOST - 1, AT_MOST, 2 * AT_MOST + 3])
+def test_a_gpu_is_asked_for_many_losses_at_once_and_answers_while_it_goes_on(wrong: int, monkeypatch) -> None:
+    watch = LossWatch()
+    questions: list[int] = []
+    ask = watch._ask
+    monkeypatch.setattr(watch, "_ask", lambda: (questions.append(added), ask()))
+    seen = None
+    for added in range(1, 4 * AT_MOST + 1):
+        loss = torch.tensor(float("nan") if added == wrong + 1 else 1.0).as_subclass(Elsewhere)
+        try:
+            watch.add(loss, f"step {added}: {{}}".format)
+        except NotFinite as e:
+            seen = added, str(e)
+            break
+    first = (wrong // AT_MOST + 1) * AT_MOST  # when its question is asked
+    assert seen == (first + AT_MOST, f"step {wrong + 1}: nan")
+    assert questions == [AT_MOST * n for n in range(1, len(questions) + 1)]
+
+
+def test_a_look_reads_every_loss_of_a_gpu() -> None:
+    watch = LossWatch()
+    for value in (1.0,) * AT_MOST + (float("inf"),):
+        watch.add(torch.tensor(value).as_subclass(Elsewhere), "it is {}".format)
+    strategy: Any = None
+    with pytest.raises(NotFinite, match="it is inf"):
+        watch.look(strategy)

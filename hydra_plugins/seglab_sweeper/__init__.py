@@ -12,6 +12,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from seglab.machine.imports import without_collection
+
 if TYPE_CHECKING:
     from seglab.sweep.plan import Job
 
@@ -38,9 +40,10 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all cells and shows the grid. Raises ConfigError, DataError, or SystemExit if a score is missing."""
-        from seglab.config.messages import command, full_disk, telling_command
-        from seglab.machine.signals import asked_to_stop, stopping_softly
-        from seglab.sweep.plan import finish, say_plan, trainings
+        with without_collection():
+            from seglab.config.messages import command, full_disk, telling_command
+            from seglab.machine.signals import asked_to_stop, stopping_softly
+            from seglab.sweep.plan import finish, say_plan, trainings
 
         assert self.hydra_context is not None and self.config is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

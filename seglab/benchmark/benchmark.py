@@ -22,7 +22,7 @@ from seglab.data import SegmentationData
 from seglab.machine.environment import computing_device
 from seglab.machine.files import remove_if_empty
 from seglab.machine.isolation import isolated
-from seglab.machine.processes import first_gpu, gpu_of_its_own
+from seglab.machine.processes import first_gpu, gpu_of_its_own, usable_cores
 from seglab.machine.signals import Interrupted, asked_to_stop, stopping_softly
 from seglab.pages.markdown import markdown_table
 from seglab.run.folder import DONE, FAILED, INTERRUPTED
@@ -76,6 +76,9 @@ class Feed(pl.LightningDataModule):
         return self
 
     val_dataloader = train_dataloader
+
+    def transfer_batch_to_device(self, batch: dict[str, Any], device: torch.device, dataloader_idx: int) -> Any:
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         if "target" in batch:  # the held batch, which is ready
@@ -150,7 +153,8 @@ def benchmark(config: Config) -> dict[str, Any]:
             check_machine(config)
             check_parts(config)
             data = build_data(config)
-            data.pin_memory = gpu is not None
+            if gpu is not None:
+                data.supply.send_to(torch.device("cuda", gpu), min(usable_cores(), config.threads or 1))
             data.setup()
             with stopping_softly(), isolated(config.threads or 1, gpu):
                 speeds, size = _measured(config, data)

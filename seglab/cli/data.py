@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 
 from seglab.cli.command import CHECKPOINT, FAULTY, TRUST, Command, check_folder, tell
+from seglab.machine.imports import without_collection
 
 
 def audit(a: argparse.Namespace) -> int:
-    from seglab.audit.audit import audit as found_in
-    from seglab.audit.output import default_folder, write_audit
+    with without_collection():
+        from seglab.audit.audit import audit as found_in
+        from seglab.audit.output import default_folder, write_audit
 
     check_folder(a.out)
     found = found_in(a.overrides, a.run, a.checkpoint)

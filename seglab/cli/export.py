@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 from seglab.cli.command import CHECKPOINT, TRUST, Command, factor, tell, whole
+from seglab.machine.imports import without_collection
 
 
 def export(a: argparse.Namespace) -> None:
-    from seglab.predict.export.export import Wish
-    from seglab.predict.export.export import export as exported
-    from seglab.predict.export.qgis import Tiles
-    from seglab.run.folder import Run
+    with without_collection():
+        from seglab.predict.export.export import Wish
+        from seglab.predict.export.export import export as exported
+        from seglab.predict.export.qgis import Tiles
+        from seglab.run.folder import Run
 
     if a.program is None and (a.tile, a.overlap, a.resolution) != (None, None, None):
         raise ValueError("--tile, --overlap and --resolution: accepted with --for qgis")

@@ -8,16 +8,18 @@ from pathlib import Path
 from time import perf_counter
 
 from seglab.cli.command import CHECKPOINT, TRUST, Command, check_folder, factor, tell, whole
+from seglab.machine.imports import without_collection
 from seglab.pages.text import printable
 
 
 def predict(a: argparse.Namespace) -> None:
-    from seglab.predict.output.files import images_in
-    from seglab.predict.output.outputs import Wanted
-    from seglab.predict.predict import Options, write_maps
-    from seglab.predict.tiles.tiling import Area
-    from seglab.predict.trained import device_of, load
-    from seglab.run.folder import Run
+    with without_collection():
+        from seglab.predict.output.files import images_in
+        from seglab.predict.output.outputs import Wanted
+        from seglab.predict.predict import Options, write_maps
+        from seglab.predict.tiles.tiling import Area
+        from seglab.predict.trained import device_of, load
+        from seglab.run.folder import Run
 
     check_folder(a.out)
     runs, images = _runs_and_images([a.run, *a.images])
@@ -81,9 +83,10 @@ def length(text: str) -> float:
 def evaluate(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from seglab.predict.evaluation.evaluate import Wish, evaluate
-    from seglab.predict.evaluation.notes import table
-    from seglab.run.folder import Run
+    with without_collection():
+        from seglab.predict.evaluation.evaluate import Wish, evaluate
+        from seglab.predict.evaluation.notes import table
+        from seglab.run.folder import Run
 
     check_folder(a.out)
     wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)

@@ -53,7 +53,7 @@ def imported(modules: Iterable[str]) -> set[Path]:
         content = path.read_bytes()
         if not _only_reexports(path, content):
             found.add(path)
-            waiting += [n for n in _imports(name, path, content) if n.partition(".")[0] in packages]
+            waiting += _imports(name, path, content, frozenset(packages))
         above = name.rpartition(".")[0]
         if above and above.partition(".")[0] != "seglab":  # importing a module runs the packages around it
             waiting.append(above)
@@ -72,15 +72,15 @@ def source(module: str) -> Path | None:
 
 
 @cache
-def _imports(module: str, path: Path, content: bytes) -> tuple[str, ...]:
-    """Names of the modules that the statements of a file import, each where it is defined."""
+def _imports(module: str, path: Path, content: bytes, packages: frozenset[str]) -> tuple[str, ...]:
+    """Names of the modules of `packages` that the statements of a file import, each where it is defined."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: dict[str, None] = {}
     for node in _executed(ast.parse(content)):
         if isinstance(node, ast.Import):
-            names |= dict.fromkeys(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names |= dict.fromkeys(_definition(_base(node, package), alias.name) for alias in node.names)
+            names |= dict.fromkeys(alias.name for alias in node.names if alias.name.partition(".")[0] in packages)
+        elif isinstance(node, ast.ImportFrom) and (base := _base(node, package)).partition(".")[0] in packages:
+            names |= dict.fromkeys(_definition(base, alias.name) for alias in node.names)
     return tuple(names)
 
 

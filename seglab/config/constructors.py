@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from seglab.config.schema import PARTS, Config, ConfigError, did_you_mean, plain
+from seglab.machine.imports import without_collection
 
 TRUSTED = ("seglab.", "torch.optim.", "albumentations.", "pytorch_lightning.")
 """Packages whose classes and functions a user's own config may name; a run folder's may name fewer, see `foreign`."""
@@ -85,7 +86,8 @@ def target(node: Mapping[str, Any], path: str) -> Callable:
         raise ConfigError(f"{path}._target_={name!r}: {accepted}")
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        with without_collection():
+            found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise ConfigError(f"{path}._target_={name!r}: there is no such thing; {accepted}") from None
     # `seglab.config.constructors.importlib` is reachable by name, but is nobody's class

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from seglab.data.supply import AUTO
 
-def check_numbers(batch_size: int, num_workers: int) -> None:
-    """Raises ValueError for a value below the least."""
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise ValueError(f"{name}={value}: accepted is {least} or more")
+
+def check_numbers(batch_size: int, num_workers: int | str) -> None:
+    """Raises ValueError for a value below the least, or a word that is none."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: accepted is 1 or more")
+    if num_workers != AUTO and (not isinstance(num_workers, int) or num_workers < 0):
+        raise ValueError(f"num_workers={num_workers}: accepted is {AUTO}, or 0 or more")
 
 
 def height_width(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:

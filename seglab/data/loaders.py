@@ -2,28 +2,24 @@
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seglab.data.cache import PixelCache
+from seglab.data.patch import Patch
+from seglab.data.samples import Key, Samples, Source
 from seglab.data.transforms import Augmentation
+from seglab.data.windows import WindowGrid
 
 PIXELS_AT_ONCE = 2**24
 """Pixels of a batch that is scored, at most: 16 images of 1024 x 1024. Memory for more than these is some GiB.
 
 A constant, and not what a device has free: how images are batched moves the last bits of their logits.
 """
-
-
-class Images(Protocol):
-    """A cache of images `[H,W,C]` and index maps `uint8 [H,W]` by position."""
-
-    names: list[str]
-
-    def __getitem__(self, i: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def scored_at_once(sizes: Collection[tuple[int, int]], batch_size: int) -> int:
@@ -43,27 +39,32 @@ def equal_batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[lis
     return [group[k : k + many] for group, many in each for k in range(0, len(group), many)]
 
 
-class Tiles(Dataset):
-    """Samples of the cache at `indices`; augmented when asked by (position, epoch), plain when by position."""
+class Tiles(Samples):
+    """Samples of the cache at `indices`, whole images or windows of its grid."""
 
-    def __init__(self, cache: Images, indices: list[int], augmentation: Augmentation | None = None, seed: int = 0):
+    def __init__(
+        self,
+        cache: PixelCache | WindowGrid,
+        indices: list[int],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(cache.whole, augmentation, seed)
         self.cache = cache
         self.indices = indices
-        self.augmentation = augmentation
-        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        position, epoch = key if isinstance(key, tuple) else (key, None)
-        index = self.indices[position]
-        image, mask = self.cache[index]
-        if self.augmentation and epoch is not None:
-            image, mask = self.augmentation(image, mask, self.seed, epoch, index)
-        # copies, since the cache is mapped read-only and flips are views
-        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
-        return tensors | {"name": self.cache.names[index]}
+    @property
+    def images(self) -> set[int]:
+        return {self.cache.owners[i] for i in self.indices}
+
+    def origin(self, key: Key) -> Source:
+        index = self.indices[key[0] if isinstance(key, tuple) else key]
+        top, left = self.cache.windows[index][1:3] if isinstance(self.cache, WindowGrid) else (0, 0)
+        patch = Patch.of(top, left, *self.cache.sizes[index])
+        return Source(self.cache.owners[index], patch, self.cache.names[index], index)
 
 
 class EpochOrder(Sampler[tuple[int, int]]):

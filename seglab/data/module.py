@@ -8,7 +8,8 @@ from typing import Any
 import albumentations as A
 import numpy as np
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader
 
 from seglab.data import fitness
 from seglab.data.arguments import check_numbers, height_width
@@ -17,10 +18,11 @@ from seglab.data.classes import check_classes
 from seglab.data.content import content_hash
 from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.loaders import EpochOrder, Tiles, equal_batches, loader, scored_at_once
+from seglab.data.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes
 from seglab.data.problems import DataError
 from seglab.data.split import Rule, SplitError
+from seglab.data.supply import AUTO, Supply, copied
 from seglab.data.transforms import Augmentation
 from seglab.data.value_range import Scaling
 from seglab.data.windows import DrawnWindows, WindowGrid, check_windows
@@ -51,7 +53,7 @@ class SegmentationData(pl.LightningDataModule):
         size: int | list[int] | None = None,
         crop: int | list[int] | None = None,
         batch_size: int = 8,
-        num_workers: int = 0,
+        num_workers: int | str = AUTO,
         val_scenes: list[str] | None = None,
         val_fraction: float = 0.2,
         fold: int | None = None,
@@ -81,10 +83,9 @@ class SegmentationData(pl.LightningDataModule):
         self.windows, self.balance = windows, balance
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
-        self.num_workers = num_workers
         self.seed = seed
         self.score_train = score_train
-        self.pin_memory = False  # whoever sends batches to a GPU sets it: they then go there while it computes
+        self.supply = Supply(num_workers)  # whoever sends batches to a GPU tells it
         self._start = (0, 0)
         chosen, kept = (None if s is None else [composed(scene) for scene in s] for s in (val_scenes, test_scenes))
         self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction)
@@ -178,7 +179,7 @@ class SegmentationData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Augmented training batches; every image once an epoch, or the windows drawn for it."""
         order = EpochOrder(len(self.samples), self.seed, self._start, *self._rank_and_world)
-        return self._loader(self.samples, batch_size=self.batch_size, sampler=order)
+        return self.supply.loader(self.samples, batch_size=self.batch_size, sampler=order)
 
     @cached_property
     def samples(self) -> Tiles | DrawnWindows:
@@ -215,6 +216,11 @@ class SegmentationData(pl.LightningDataModule):
         val = self.indices[1]
         return [val[i] for i in np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)]
 
+    def transfer_batch_to_device(self, batch: dict[str, Any], device: torch.device, dataloader_idx: int) -> Any:
+        """The same batch on the device."""
+        on_gpu = device.type == "cuda"
+        return copied(batch, device) if on_gpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Bytes become floats and one-hot only on the device."""
         image = batch["image"].permute(0, 3, 1, 2).float()  # [B,C,H,W], channels last in memory
@@ -224,8 +230,5 @@ class SegmentationData(pl.LightningDataModule):
         """Whole images or windows at these positions, in batches as they are scored."""
         sizes = [self.cache.sizes[i] for i in indices]
         if self.windows:
-            return self._loader(Tiles(self.cache, indices), batch_sampler=equal_batches(sizes, self.batch_size))
-        return self._loader(Tiles(self.cache, indices), batch_size=scored_at_once(set(sizes), self.batch_size))
-
-    def _loader(self, samples: Dataset, **batches: Any) -> DataLoader:
-        return loader(samples, self.num_workers, self.pin_memory, **batches)
+            return self.supply.loader(Tiles(self.cache, indices), batch_sampler=equal_batches(sizes, self.batch_size))
+        return self.supply.loader(Tiles(self.cache, indices), batch_size=scored_at_once(set(sizes), self.batch_size))

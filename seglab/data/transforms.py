@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from seglab.data import probe
+from seglab.data.draws import Draws, only_moves, seeded
+from seglab.data.patch import Patch
 from seglab.labels import VOID
 
 
@@ -28,6 +30,8 @@ class Augmentation:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # albumentations only warns of arguments it drops
             self._compose = A.Compose(steps)
+        self.only_moves = all(map(only_moves, steps))
+        self._draws = Draws(steps) if self.only_moves and steps else None
 
     def faults(self, image: np.ndarray, batch_size: int) -> list[str]:
         """One line for the first transform that would spoil such an image `[H,W,C]`, its label, or a batch."""
@@ -39,9 +43,16 @@ class Augmentation:
         """The sample as epoch `epoch` sees it, whichever process asks and whatever it did before."""
         if not self._compose.transforms:
             return image, mask
-        self._compose.set_random_seed(int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0]))
-        out = self._compose(image=image, mask=mask)
+        out = seeded(self._compose, _seed(seed, epoch, index))(image=image, mask=mask)
         return out["image"], out["mask"]
+
+    def draw(self, patch: Patch, seed: int, epoch: int, index: int) -> Patch:
+        """The same of a sample that is not read yet, where transforms only move pixels: bit for bit the same pixels."""
+        return self._draws(patch, _seed(seed, epoch, index)) if self._draws else patch
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _leaves(transforms: Sequence) -> Iterator[A.BasicTransform]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from seglab.data.cache import PixelCache
+from seglab.data.patch import Patch
+from seglab.data.samples import Key, Samples, Source
 from seglab.data.transforms import Augmentation
 
 BALANCES = ("classes",)
@@ -106,7 +106,7 @@ def tiled(scene: int, size: tuple[int, int], crop: tuple[int, int]) -> list[Wind
     ]
 
 
-class DrawnWindows(Dataset):
+class DrawnWindows(Samples):
     """`count` windows an epoch out of `scenes`, augmented: each a function of (seed, epoch, position in the epoch).
 
     Every place of a window in every scene is equally likely. With `balance` a class is drawn from those that are there,
@@ -122,11 +122,10 @@ class DrawnWindows(Dataset):
         count: int,
         balance: str | None = None,
     ):
+        super().__init__(grid.whole, augmentation, seed)
         self.grid = grid
         self.scenes = list(scenes)
         self.count = count
-        self.augmentation = augmentation
-        self.seed = seed
         sizes = np.array([grid.whole.sizes[i] for i in self.scenes], np.int64)
         self._steps = np.maximum(sizes - grid.crop, 0) + 1  # places of a window along each side
         self._ends = np.cumsum(self._steps.prod(1))
@@ -135,13 +134,16 @@ class DrawnWindows(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    @property
+    def images(self) -> set[int]:
+        return set(self.scenes)
+
+    def origin(self, key: Key) -> Source:
+        assert isinstance(key, tuple)
         position, epoch = key
         window = self.window(epoch, position)
-        image, mask = (pixels[window.part] for pixels in self.grid.whole[window.scene])
-        image, mask = self.augmentation(image, mask, self.seed, epoch, position)
-        tensors = {"image": torch.from_numpy(image.copy()), "mask": torch.from_numpy(mask.copy())}
-        return tensors | {"name": f"{self.grid.whole.names[window.scene]}_{window.top}_{window.left}"}
+        name = f"{self.grid.whole.names[window.scene]}_{window.top}_{window.left}"
+        return Source(window.scene, Patch.of(*window[1:]), name, position)
 
     def window(self, epoch: int, position: int) -> Window:
         """The window at this position of the epoch, smaller where its scene is."""

@@ -88,6 +88,11 @@ def gpu_of_its_own(trainer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             locks[free].release()
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def first_gpu(trainer: Mapping[str, Any]) -> int | None:
     """Number of the GPU, or of the first of several, that a Trainer of these arguments uses; None of a CPU."""
     if trainer.get("accelerator") == "cpu" or not torch.cuda.is_available():

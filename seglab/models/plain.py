@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seglab.models.batch_norm import BatchNorm2d
 from seglab.models.deeplabv3plus import Pooling, PoolingBatchNorm
+from seglab.models.depthwise import Depthwise
 from seglab.models.dilated_depthwise import DilatedDepthwise
 from seglab.models.inference import for_inference
 from seglab.models.network import Network
@@ -19,6 +20,7 @@ Net = TypeVar("Net", bound=Network)
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {
     **{faster: own for own, faster in FASTER.items()},
     DilatedDepthwise: nn.Conv2d,
+    Depthwise: nn.Conv2d,
     BatchNorm2d: nn.BatchNorm2d,
     PoolingBatchNorm: nn.BatchNorm2d,
     Pooling: ASPPPooling,

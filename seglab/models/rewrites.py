@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from seglab.models.depthwise import Depthwise
 from seglab.models.dilated_depthwise import DilatedDepthwise
 
 
@@ -106,10 +107,8 @@ FASTER: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def rewritten(net: nn.Module) -> nn.Module:
-    """`net` itself, its layers computed by the classes above and by DilatedDepthwise where those apply."""
+    """`net` itself, its layers computed by the classes above, DilatedDepthwise and Depthwise where they apply."""
     for module in net.modules():
-        if DilatedDepthwise.takes(module):
-            module.__class__ = DilatedDepthwise
-        else:
-            module.__class__ = FASTER.get(type(module), type(module))
+        depthwise = next((c for c in (DilatedDepthwise, Depthwise) if c.takes(module)), None)
+        module.__class__ = depthwise or FASTER.get(type(module), type(module))
     return net

@@ -6,6 +6,7 @@ from torch import nn
 from seglab.models.encoder_weights import ENCODER, load_encoder_weights
 from seglab.models.network import Network, check_at_least
 from seglab.models.network_weights import check_one_source
+from seglab.models.rewrites import rewritten
 
 ENCODER_REACH = sum(
     stride * convolutions for stride, convolutions in ((1, 1), (2, 2), (4, 2), (8, 3), (16, 7), (32, 3))
@@ -34,7 +35,7 @@ class UNetMobileNetV2(Network):
         check_at_least("num_classes", num_classes, 2)
         net = smp.Unet(ENCODER, encoder_weights=None, in_channels=in_channels, classes=num_classes)
         load_encoder_weights(net.encoder, encoder_weights)
-        super().__init__(net, divisor=32, freeze_encoder_epochs=freeze_encoder_epochs, weights=weights)
+        super().__init__(rewritten(net), divisor=32, freeze_encoder_epochs=freeze_encoder_epochs, weights=weights)
         self.reach = ENCODER_REACH + DECODER_REACH
 
     def bottleneck(self) -> nn.Module:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from seglab.config.schema import Config, plain
 from seglab.data import SegmentationData
 from seglab.machine.environment import gpus_are_alike
-from seglab.machine.processes import remember_visible_gpus
+from seglab.machine.processes import remember_visible_gpus, usable_cores
 from seglab.report.tables import write_grid
 from seglab.run.folder import DONE
 from seglab.sweep.done import show
@@ -114,7 +113,7 @@ def _state(cell: Cell) -> str:
 
 def threads_each(launcher: Mapping[str, Any], rows: int) -> int | None:
     """CPU threads of each training where a launcher runs several on one host, or gets its own; else None, for all."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if "n_jobs" in launcher:  # joblib
         at_once = min(rows, launcher["n_jobs"] if launcher["n_jobs"] > 0 else cores)
         return max(1, cores // at_once)

@@ -12,7 +12,7 @@ from pytorch_lightning.profilers import Profiler
 from seglab.config.parts import build_task, build_trainer
 from seglab.config.schema import Config
 from seglab.data import SegmentationData
-from seglab.machine.processes import without_slurm_tasks
+from seglab.machine.processes import usable_cores, without_slurm_tasks
 from seglab.run.checkpoints import Found, state_dict
 from seglab.task.task import SegmentationTask
 
@@ -54,7 +54,8 @@ def task_of(config: Config, data: SegmentationData) -> SegmentationTask:
 def fit(trainer: pl.Trainer, config: Config, data: SegmentationData, found: Found | None) -> SegmentationTask:
     """Trains to the last epoch, resuming from a checkpoint; a finished one is only loaded, onto the device."""
     data.resume_at(found.epochs if found else 0, found.batches if found else 0)
-    data.pin_memory = trainer.strategy.root_device.type == "cuda"
+    cores = usable_cores() // trainer.num_devices
+    data.supply.send_to(trainer.strategy.root_device, min(cores, config.threads or cores))
     task = task_of(config, data)
     if found and found.epochs == config.epochs:
         task.load_state_dict(state_dict(found.path))

@@ -36,13 +36,13 @@ class Gauges(pl.Callback):
         self, trainer: pl.Trainer, task: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         scale = loss_scale(trainer, task, optimizer)
-        for stage, parameters in self._stages.items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:  # none in a frozen encoder
-                norm = torch.nn.utils.get_total_norm(gradients).double() / scale
-                # a step of 16-mixed that overflows is not taken
-                fact = torch.stack([norm, torch.ones_like(norm)]) * norm.isfinite()
-                self._sums[stage] = self._sums.get(stage, 0) + fact.nan_to_num()
+        gradients = {stage: [p.grad for p in mine if p.grad is not None] for stage, mine in self._stages.items()}
+        stages = [stage for stage, found in gradients.items() if found]  # none in a frozen encoder
+        norms = torch.stack([torch.nn.utils.get_total_norm(gradients[stage]) for stage in stages]).double() / scale
+        # a step of 16-mixed that overflows is not taken
+        facts = (torch.stack([norms, torch.ones_like(norms)], 1) * norms.isfinite()[:, None]).nan_to_num()
+        for stage, fact in zip(stages, facts, strict=True):
+            self._sums[stage] = self._sums.get(stage, 0) + fact
 
     def on_train_batch_start(self, trainer: pl.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == trainer.num_training_batches - 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from seglab.data.synthetic import ensure_scenes
-from tests.benchmarks import evaluation, gpu, grid, growth, machine, memory, parts, start, step
+from tests.benchmarks import draws, evaluation, gpu, grid, growth, machine, memory, parts, start, step
 from tests.benchmarks.timing import Row, load
 
 ROWS = {
@@ -23,6 +23,7 @@ ROWS = {
     "lovasz": parts.lovasz,
     "metrics": parts.metrics,
     "loading": parts.loading,
+    "draws": draws.rows,
     "dilated": parts.dilated,
     "start": start.rows,
     "memory": memory.rows,

@@ -1,0 +1,25 @@
+"""Importing without garbage collection: it rests, comes back as it was, and freezes what is there only once."""
+
+import gc
+
+import pytest
+
+from seglab.machine.imports import without_collection
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_collection_rests_and_is_as_it_was(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: len(frozen))
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for _ in range(2):
+            with pytest.raises(ImportError), without_collection():
+                assert not gc.isenabled()
+                raise ImportError
+            assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert frozen == [1]  # a second time, garbage of trainings would stay for ever
