@@ -15,6 +15,7 @@ from seglab.pages.pictures import panel, preview
 from seglab.profile.phases import during
 from seglab.run import checkpoints
 from seglab.run.board import Board
+from seglab.run.checkpoint_writer import CheckpointWriter
 from seglab.task.task import SegmentationTask
 from seglab.training.cell import Cell
 from seglab.training.gauges import Gauges
@@ -45,6 +46,7 @@ class Recorder(pl.Callback):
         data: SegmentationData,
         board: Board | None,
         found: checkpoints.Found | None,
+        writer: CheckpointWriter,
         on_cell_done: CellDone,
     ):
         self.cell = cell
@@ -52,6 +54,7 @@ class Recorder(pl.Callback):
         self.data = data
         self.board = board
         self.found = found
+        self.writer = writer
         self.on_cell_done = on_cell_done
         self.gauges = Gauges()
         self.keeper = Keeper(data, cell.config)
@@ -75,9 +78,10 @@ class Recorder(pl.Callback):
             task.look_for_not_finite()
         stop = now and _any(trainer, bool(asked_to_stop()))
         if stop or self._is_due(trainer.global_step) or (now and _any(trainer, self._is_late)):
-            checkpoints.save(trainer, self.cell.run)
+            self.writer.save(trainer)
             self._saved_at = time.monotonic()
         if stop:
+            self.writer.wait()
             raise Interrupted(f"{asked_to_stop()} in epoch {task.epoch + 1}")
 
     def on_validation_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
@@ -110,14 +114,16 @@ class Recorder(pl.Callback):
         if self.board:
             self._record(trainer, task, self.board, scores, counts)
         best = self.board is not None and self.cell.run.best(task.epoch)["epoch"] == task.epoch
-        checkpoints.save(trainer, self.cell.run, best)
+        self.writer.save(trainer, best)
         self._saved_at = time.monotonic()
         self._fill_others(task)
         if task.epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
+            self.writer.wait()
             raise Interrupted(f"{asked_to_stop()} after epoch {task.epoch}")
 
     def finish(self, task: SegmentationTask) -> None:
         """Ends the cell's own folder."""
+        self.writer.wait()
         if self.board:
             self._end(self.cell, self.board, task)
 
@@ -169,6 +175,7 @@ class Recorder(pl.Callback):
         for other in self.others if self.board else ():
             if other.shared_epochs != task.epoch or other.run.done:
                 continue
+            self.writer.wait()  # a cell is given a checkpoint that is on the disk
             found = checkpoints.Found(task.epoch, 0, self.cell.run.last_checkpoint, self.cell.run)
             board = other.start(found)
             if other.epochs == task.epoch:
