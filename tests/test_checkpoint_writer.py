@@ -96,7 +96,7 @@ def test_a_checkpoint_is_of_the_moment_at_which_it_was_asked_for(run: Run, monke
     monkeypatch.setattr(torch, "save", lambda *what: go_on.wait(60) and save(*what))
     weight = torch.ones(3)
     with CheckpointWriter(run) as writer:
-        writer.save(trainer_of(content_of(1, weight)), best=True)
+        writer.save(trainer_of(content_of(1, weight)), lambda: True)
         weight.zero_()
         assert not run.last_checkpoint.exists()
         go_on.set()
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_of_the_moment_at_which_it_was_asked_for(run: Run, monke
 
 def test_the_best_loses_its_optimiser_when_it_is_no_longer_the_last(run: Run):
     def save(epochs: int, best: bool) -> None:
-        writer.save(trainer_of(content_of(epochs, torch.full((1000,), float(epochs)))), best)
+        writer.save(trainer_of(content_of(epochs, torch.full((1000,), float(epochs)))), lambda: best)
         writer.wait()
 
     with CheckpointWriter(run) as writer:
@@ -157,5 +157,5 @@ def test_what_kept_the_thread_from_writing_is_raised_once_at_the_next_point(run:
 
 def test_of_processes_that_train_together_the_first_one_writes(run: Run):
     with CheckpointWriter(run) as writer:
-        writer.save(trainer_of(content_of(1, torch.ones(3)), first=False), best=True)
+        writer.save(trainer_of(content_of(1, torch.ones(3)), first=False), lambda: True)
     assert not list(run.last_checkpoint.parent.iterdir())

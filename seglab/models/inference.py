@@ -35,7 +35,8 @@ def _with_same_weights(module: Net) -> Net:
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     assert norm.running_mean is not None and norm.running_var is not None
-    out = _with_same_weights(conv)
+    out = copy.copy(conv)
+    out._parameters = {}  # those of a plain copy are the same dictionary
     statistics = norm.running_mean, norm.running_var, norm.eps
     out.weight, out.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
     return out

@@ -1,6 +1,7 @@
 """Writes the checkpoints of a training while it goes on: from a copy, in a thread."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -31,13 +32,16 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
         self._best_may_be_whole = True
 
-    def save(self, trainer: pl.Trainer, best: bool = False) -> None:
-        """Takes a copy to be written. Of processes that train together all call it, and the first one writes."""
+    def save(self, trainer: pl.Trainer, first: Callable[[], bool] = lambda: False) -> None:
+        """Takes a copy to be written. Of processes that train together all call it, and one writes.
+
+        `first`: what the thread writes before it, and whether that makes this checkpoint the best.
+        """
         with during(trainer, "checkpoint"):
             content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             if trainer.is_global_zero:
                 self.wait()
-                self._writing = self._thread.submit(self._write, self._snapshot.take(content), best)
+                self._writing = self._thread.submit(self._write, self._snapshot.take(content), first)
 
     def wait(self) -> None:
         """Returns when all checkpoints are on the disk."""
@@ -59,9 +63,10 @@ class CheckpointWriter:
         finally:
             self._thread.shutdown()
 
-    def _write(self, content: dict[str, Any], best: bool) -> None:
+    def _write(self, content: dict[str, Any], first: Callable[[], bool]) -> None:
         run = self.run
         making = run.last_checkpoint.with_suffix(".making")
+        best = first()
         try:
             self._snapshot.wait()
             with replacing(making) as f:

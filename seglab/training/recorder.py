@@ -111,10 +111,8 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         with during(trainer, "metrics"):
             scores, counts = task.epoch_scores()
-        if self.board:
-            self._record(trainer, task, self.board, scores, counts)
-        best = self.board is not None and self.cell.run.best(task.epoch)["epoch"] == task.epoch
-        self.writer.save(trainer, best)
+        row = self._record(trainer, task, self.board, scores, counts) if self.board else lambda: False
+        self.writer.save(trainer, row)
         self._saved_at = time.monotonic()
         self._fill_others(task)
         if task.epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
@@ -154,14 +152,13 @@ class Recorder(pl.Callback):
         board: Board,
         scores: dict[str, float],
         counts: dict[str, Any],
-    ) -> None:
+    ) -> Callable[[], bool]:
+        """Shows an epoch. Returns what writes its row, and tells whether it is the best so far."""
         epoch = task.epoch
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         numbers = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
         images = len(self.data.samples)
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
-        with during(trainer, "rows"):
-            self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
         with during(trainer, "TensorBoard"):
             board.add_scores(epoch, {k: v for k, v in numbers.items() if k != "epoch"})
             if self._shows(epoch):
@@ -170,6 +167,12 @@ class Recorder(pl.Callback):
         shown = (epoch, self.cell.epochs, scores["train/loss"], scores["val/loss"], scores["val/miou"])
         speed = images / self._train_seconds
         log.info("epoch %d/%d  loss %.4f  val loss %.4f  val mIoU %.4f  %.1f images/s", *shown, speed)
+
+        def row() -> bool:
+            self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
+            return self.cell.run.best(epoch)["epoch"] == epoch
+
+        return row
 
     def _fill_others(self, task: SegmentationTask) -> None:
         for other in self.others if self.board else ():
