@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.benchmarks import evaluation, grid, growth, memory, parts, start, step
+from tests.benchmarks import epoch_end, evaluation, grid, growth, memory, parts, start, step, study
 from tests.benchmarks.timing import Row, load
 
 ROWS = {
@@ -23,6 +23,8 @@ ROWS = {
     "memory": memory.rows,
     "evaluation": evaluation.rows,
     "growth": growth.rows,
+    "epoch_end": epoch_end.rows,
+    "study": study.rows,
 }
 
 
