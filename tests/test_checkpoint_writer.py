@@ -128,6 +128,14 @@ def test_the_best_loses_its_optimiser_when_it_is_no_longer_the_last(run: Run):
     assert loaded(run.previous_checkpoint)["progress"]["epochs"] == 3
 
 
+def test_a_link_planted_where_a_checkpoint_is_made_is_not_followed(run: Run, tmp_path: Path):
+    (tmp_path / "mine").write_text("mine")
+    run.last_checkpoint.with_suffix(".making").symlink_to(tmp_path / "mine")
+    with CheckpointWriter(run) as writer:
+        writer.save(trainer_of(content_of(1, torch.ones(3))))
+    assert (tmp_path / "mine").read_text() == "mine" and not run.last_checkpoint.is_symlink()
+
+
 def test_what_kept_the_thread_from_writing_is_raised_once_at_the_next_point(run: Run, monkeypatch, caplog):
     first = content_of(1, torch.ones(3))
     writer = CheckpointWriter(run)

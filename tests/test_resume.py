@@ -152,7 +152,9 @@ def test_the_best_is_the_best_of_the_cells_own_epochs(train, tmp_path: Path) -> 
         best = max(rows, key=lambda row: row["val/miou"])
         assert len(rows) == run.config()["epochs"]
         assert run.results()["best"] == {"epoch": best["epoch"], "miou": best["val/miou"]}
-        assert content(run, run.best_checkpoint)["progress"]["epochs"] == best["epoch"]
+        kept = content(run, run.best_checkpoint)
+        assert kept["progress"]["epochs"] == best["epoch"]
+        assert bool(kept["optimizer_states"]) == (best["epoch"] == len(rows)), "it goes on from the last one only"
 
 
 def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path: Path, monkeypatch) -> None:

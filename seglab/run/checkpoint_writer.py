@@ -7,11 +7,9 @@ from types import TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
-from seglab.machine.files import replacing
 from seglab.profile.phases import during
-from seglab.run.checkpoints import link, without_optimizer
+from seglab.run.checkpoints import drop_optimizer, link, write
 from seglab.run.folder import Run
 from seglab.run.snapshot import Snapshot
 
@@ -68,13 +66,12 @@ class CheckpointWriter:
         making = run.last_checkpoint.with_suffix(".making")
         best = first()
         try:
+            if not best and self._best_may_be_whole:
+                drop_optimizer(run.best_checkpoint, run, making)
             self._snapshot.wait()
-            with replacing(making) as f:
-                torch.save(content, f)
+            write(content, making)
             if best:
                 link(making, run.best_checkpoint)
-            elif self._best_may_be_whole:
-                without_optimizer(run.best_checkpoint, run)
             self._best_may_be_whole = best
             if run.last_checkpoint.exists():
                 link(run.last_checkpoint, run.previous_checkpoint)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from seglab.machine.files import replacing
 from seglab.run.folder import Run
 from seglab.run.reading import RecordError, inside
 
@@ -37,12 +36,21 @@ def link(source: Path, name: Path) -> None:
     making.replace(name)
 
 
-def without_optimizer(path: Path, run: Run) -> None:
-    """Writes a checkpoint again without what only a training needs that resumes from it."""
+def write(content: dict[str, Any], making: Path) -> None:
+    """Writes a new file, which is on the disk when this returns. What a kill leaves has a name that is used again."""
+    making.unlink(missing_ok=True)
+    with making.open("xb") as f:
+        torch.save(content, f)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def drop_optimizer(path: Path, run: Run, making: Path) -> None:
+    """Replaces a checkpoint by one without what only a training needs that resumes from it."""
     content = _content(path, run)
     if content and content.get("optimizer_states"):
-        with replacing(path) as f:
-            torch.save(content | {"optimizer_states": []}, f)
+        write(content | {"optimizer_states": []}, making)
+        making.replace(path)
 
 
 def read(path: Path, run: Run) -> tuple[Found, str] | None:
