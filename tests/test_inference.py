@@ -40,6 +40,8 @@ def test_the_logits_are_those_of_the_trained_network(name: str, overrides: list[
     with torch.no_grad():
         torch.testing.assert_close(ready(image), net.eval()(image), rtol=1e-9, atol=1e-9)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    shared = for_inference(net, own=False).state_dict()
+    assert all(torch.equal(value, shared[key]) for key, value in ready.state_dict().items())
     left, before = (sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (ready, net))
     assert (before > 0) == ("model.batch_norm=false" not in overrides)
     assert left == (name == "deeplabv3plus"), "its pooling branch is no plain Sequential; all others are folded"

@@ -51,7 +51,7 @@ def test_phases_add_up_to_their_part(profiled: Run) -> None:
         "logging",
     }
     assert named[VALIDATION] >= {"data wait", "transfer", "forward", "loss", "metrics"}
-    assert named[EPOCH_END] >= {"metrics", "rows", "TensorBoard", "checkpoint"}
+    assert named[EPOCH_END] >= {"metrics", "TensorBoard", "checkpoint"}
     assert "maps and counts" in named[VALIDATION] and "pictures and pages" in named[RUN_END]
     counts = {part: int(found[0]["count"]) for part, found in parts.items()}
     assert counts == {
@@ -127,7 +127,7 @@ def test_every_moment_belongs_to_the_innermost_phase(monkeypatch: pytest.MonkeyP
     happens("[_EvaluationLoop].val_next", 1.5)
     happens("[Strategy]S.validation_step", ("forward", 2.5), 0.5)
     happens("[Callback]Recorder.on_validation_epoch_end", 0.0)
-    happens("[Callback]Recorder.on_train_epoch_end", ("rows", 1.0), 2.0)
+    happens("[Callback]Recorder.on_train_epoch_end", ("checkpoint", 1.0), 2.0)
     happens.clock.end()
     (step,), (val,), (end,) = (happens.clock.units[part] for part in (TRAINING, VALIDATION, EPOCH_END))
     assert {k: v for k, v in step.items() if v} == {
@@ -135,7 +135,7 @@ def test_every_moment_belongs_to_the_innermost_phase(monkeypatch: pytest.MonkeyP
         **{"backward": 7.0, "optimiser": 4.0, "logging": 0.0625},
     }
     assert {k: v for k, v in val.items() if v} == {"data wait": 1.5, "forward": 2.5, "metrics": 0.5}
-    assert {k: v for k, v in end.items() if v} == {"other": 0.5, "logging": 2.0, "rows": 1.0}
+    assert {k: v for k, v in end.items() if v} == {"other": 0.5, "logging": 2.0, "checkpoint": 1.0}
 
 
 def test_warm_up_traced_and_cut_steps_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """A cell is a fact: shared, continued, or killed on the way, it is the same bit for bit."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,20 +72,27 @@ def assert_same_study(a: Path, b: Path) -> None:
 
 
 @contextmanager
-def failing_after_step(step: int) -> Iterator[None]:
-    """Within it every training breaks within an epoch, when all that a step leaves is written."""
+def breaking(name: str, when: Callable[..., bool] = lambda *_: True) -> Iterator[None]:
+    """Within it every training breaks after a call of the recorder, of which all is written; or before its `finish`."""
     from seglab.training.recorder import Recorder
 
-    original = Recorder.on_train_batch_end
+    original = getattr(Recorder, name)
 
-    def broken(self, trainer, task, *rest) -> None:
-        original(self, trainer, task, *rest)
-        if trainer.global_step == step:
+    def broken(self, *arguments) -> None:
+        if name != "finish":
+            original(self, *arguments)
+        self.writer.wait()
+        if when(*arguments):
             raise RuntimeError("killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "on_train_batch_end", broken)
+        patch.setattr(Recorder, name, broken)
         yield
+
+
+def failing_after_step(step: int) -> AbstractContextManager[None]:
+    """Within it every training breaks within an epoch."""
+    return breaking("on_train_batch_end", lambda trainer, *_: trainer.global_step == step)
 
 
 def test_a_shared_grid_is_the_grid_of_cells_trained_alone(train, alone: Path, tmp_path: Path) -> None:
@@ -144,7 +152,9 @@ def test_the_best_is_the_best_of_the_cells_own_epochs(train, tmp_path: Path) -> 
         best = max(rows, key=lambda row: row["val/miou"])
         assert len(rows) == run.config()["epochs"]
         assert run.results()["best"] == {"epoch": best["epoch"], "miou": best["val/miou"]}
-        assert content(run, run.best_checkpoint)["progress"]["epochs"] == best["epoch"]
+        kept = content(run, run.best_checkpoint)
+        assert kept["progress"]["epochs"] == best["epoch"]
+        assert bool(kept["optimizer_states"]) == (best["epoch"] == len(rows)), "it goes on from the last one only"
 
 
 def test_a_failed_cell_is_tried_again_and_a_finished_one_is_not(train, tmp_path: Path, monkeypatch) -> None:
@@ -174,42 +184,42 @@ def test_on_error_stop_ends_the_sweep(train, tmp_path: Path) -> None:
     assert sorted(run.results()["status"] for run in runs_of(tmp_path / "default")) == ["failed", "interrupted"]
 
 
-def test_damaged_checkpoints_are_passed_over(train, trained, copied, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_passed_over(train, trained, tmp_path: Path) -> None:
     (once,) = cells(trained("epochs=3")).values()
+    with breaking("finish"):
+        assert "killed" in train("epochs=2", f"output_dir={tmp_path}/broken")[0]
     for study, spoil in {
         "short": lambda data: data[: len(data) // 2],
         "flipped": lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
         "empty": lambda data: b"",
     }.items():
-        (run,) = cells(copied("epochs=2", out=tmp_path / study)).values()
+        (run,) = cells(Path(shutil.copytree(tmp_path / "broken" / "default", tmp_path / study / "default"))).values()
         run.last_checkpoint.rename(tmp_path / "whole")
         run.last_checkpoint.write_bytes(spoil((tmp_path / "whole").read_bytes()))
         assert checkpoints.read(run.last_checkpoint, run) is None
         found = checkpoints.own(run, once.results()["identity"], 3)
         assert found is not None and (found.epochs, found.path) == (1, run.previous_checkpoint)
-        run.results_file.unlink()
         assert train("epochs=2", f"output_dir={tmp_path}/{study}")[0] == ""
+        assert not run.previous_checkpoint.exists()
         assert train("epochs=3", f"output_dir={tmp_path}/{study}")[0] == ""
         assert_same_cell(cells(tmp_path / study / "default")[once.folder.name], once)
 
 
 def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(train, tmp_path: Path, monkeypatch) -> None:
-    import pytorch_lightning as pl
+    original = torch.save
 
-    original = pl.Trainer.save_checkpoint
-
-    def full(self, path, *rest, **more) -> None:
-        if self.fit_loop.epoch_progress.current.processed == 2:
-            Path(path).write_bytes(b"half of it")
+    def full(content, file) -> None:
+        if content["progress"]["epochs"] == 2:
+            file.write(b"half of it")
             raise OSError(28, "No space left on device")
-        original(self, path, *rest, **more)
+        original(content, file)
 
-    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    monkeypatch.setattr(torch, "save", full)
     assert "No space left on device" in train("epochs=3")[0]
     (run,) = cells(tmp_path / "default").values()
     assert content(run, run.last_checkpoint)["progress"]["epochs"] == 1
     assert sorted(p.name for p in run.last_checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-    monkeypatch.setattr(pl.Trainer, "save_checkpoint", original)
+    monkeypatch.setattr(torch, "save", original)
     message, said = train("epochs=3")
     assert message == "" and "resumes from epoch 1" in said
 

@@ -1,9 +1,11 @@
 """Signals and kills: nothing finished is lost, and what goes on ends as if undisturbed."""
 
+import itertools
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from seglab.config.compose import config_of
 from seglab.config.schema import Config
 from seglab.run import checkpoints
+from seglab.run.checkpoint_writer import CheckpointWriter
 from seglab.run.folder import runs_of
 from seglab.sweep.job import job
 from seglab.sweep.plan import finish, trainings
@@ -58,12 +61,12 @@ WRITES = ("link", "remove", "rename", "replace", "unlink")
 """Functions of `os` that change a name that is there. Each file that must be whole gets its name by one of them."""
 
 
-def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path) -> None:
-    """Before each change of a name in `out`, copies it as a kill would leave it, into `moments` / its number."""
+def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path, counts: Callable[[], bool]) -> None:
+    """Before each change of a name in `out` that counts, copies it as a kill would leave it, numbered in `moments`."""
 
     def before(change):
         def kept(path, *rest, **more):
-            if out in Path(path).parents and os.path.lexists(path):
+            if counts() and out in Path(path).parents and os.path.lexists(path):
                 shutil.copytree(out, moments / f"{len(list(moments.iterdir())):03}")
             return change(path, *rest, **more)
 
@@ -72,6 +75,45 @@ def keep_each_moment(patch: pytest.MonkeyPatch, out: Path, moments: Path) -> Non
     moments.mkdir()
     for name in WRITES:
         patch.setattr(os, name, before(getattr(os, name)))
+
+
+def write_late(patch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Lets the thread begin a checkpoint when somebody waits for it. Moments count while the second is unwritten."""
+    asked = threading.Event()
+    unwritten: list[int] = []
+    numbers = itertools.count(1)
+    save, wait, write = CheckpointWriter.save, CheckpointWriter.wait, CheckpointWriter._write
+
+    def saved(self, *what) -> None:
+        save(self, *what)
+        unwritten.append(next(numbers))
+
+    def waited(self) -> None:
+        if unwritten:
+            asked.set()
+        wait(self)
+
+    def written(self, *content) -> None:
+        assert asked.wait(60)
+        asked.clear()
+        write(self, *content)
+        unwritten.clear()
+
+    for name, change in {"save": saved, "wait": waited, "_write": written}.items():
+        patch.setattr(CheckpointWriter, name, change)
+    return lambda: unwritten == [2]
+
+
+def write_at_once(patch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Lets the training wait for each checkpoint. Every moment counts."""
+    save = CheckpointWriter.save
+
+    def saved(self, *what) -> None:
+        save(self, *what)
+        self.wait()
+
+    patch.setattr(CheckpointWriter, "save", saved)
+    return lambda: True
 
 
 def swept(jobs: Sequence[tuple[int, Config]]) -> None:
@@ -84,23 +126,37 @@ def swept(jobs: Sequence[tuple[int, Config]]) -> None:
     finish(rows)
 
 
-def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(images: Path, tmp_path: Path) -> None:
-    """From the first lock to the last report: what is on disk is all that a killed process leaves."""
-    grid = ("-m", "loss=dice", "epochs=1,2", "model.depth=1")
+@pytest.mark.parametrize(
+    ("write", "lengths", "least", "kinds"), [(write_at_once, (1, 2), 30, 4), (write_late, (1, 3), 8, 2)]
+)
+def test_a_grid_killed_before_any_of_its_writes_ends_as_if_undisturbed(
+    images: Path,
+    tmp_path: Path,
+    write: Callable[[pytest.MonkeyPatch], Callable[[], bool]],
+    lengths: Sequence[int],
+    least: int,
+    kinds: int,
+) -> None:
+    """From the first lock to the last report: what is on disk is all that a killed process leaves.
+
+    The thread that writes checkpoints writes nothing else, so what it and the training have written at any moment is
+    between its writing at once and its writing when it is waited for.
+    """
+    grid = ("-m", "loss=dice", f"epochs={','.join(map(str, lengths))}", "model.depth=1")
     quiet = tmp_path / "quiet"
     with pytest.MonkeyPatch.context() as patch:
-        keep_each_moment(patch, quiet, tmp_path / "killed")
+        keep_each_moment(patch, quiet, tmp_path / "killed", write(patch))
         assert run_train(images, quiet, grid) == ""
     moments = sorted((tmp_path / "killed").iterdir())
-    assert len(moments) > 30
+    assert len(moments) > least
     written = [len(list(killed.rglob("*.ckpt"))) for killed in moments]
-    assert written[0] == 0 and len(set(written)) > 3  # they are moments of one training
+    assert len(set(written)) >= kinds and (written[0] == 0 or write is write_late)  # they are moments of one training
     words = ("loss=dice", "model.depth=1", f"data.cache_dir={images.parent / 'cache'}")
     settings = command(images, tmp_path, words)[1:]
     config = config_of(composed(*settings) | {"names": NAMES})
     for i, killed in enumerate(moments):
         if i % 10:
-            swept([(epochs, config.but(epochs=epochs, output_dir=str(killed))) for epochs in (1, 2)])
+            swept([(epochs, config.but(epochs=epochs, output_dir=str(killed))) for epochs in lengths])
         else:
             assert run_train(images, killed, grid) == ""
         assert_same_study(killed / "default", quiet / "default")

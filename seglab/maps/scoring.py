@@ -25,15 +25,15 @@ class Scored:
 
 
 class Scoring:
-    """Scores batches by a copy of a network in eval mode, its batch norms folded, as it is when `begin` is called."""
+    """Scores batches by a copy of a network in eval mode, its batch norms folded, as it is from `begin` to `end`."""
 
     def __init__(self, class_names: Sequence[str]):
         self.class_names = list(class_names)
         self.net: Network | None = None
 
     def begin(self, net: Network) -> None:
-        """Takes the network as it is now."""
-        self.net = for_inference(net)
+        """Takes the network as it is now; it must not train before `end`."""
+        self.net = for_inference(net, own=False)
 
     def end(self) -> None:
         """Lets it go."""

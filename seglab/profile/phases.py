@@ -34,7 +34,6 @@ PHASES = {
     "training_step": "metrics",  # without forward and loss
     "validation_step": "metrics",
     "metrics": "metrics",
-    "rows": "rows",
     "TensorBoard": "TensorBoard",
     "checkpoint": "checkpoint",
     "maps and counts": "maps and counts",

@@ -17,7 +17,7 @@ TOP = 12
 WHOLE = "whole"
 ORDER = (
     *("data wait", "transfer", "forward", "loss", "backward", "optimiser", "metrics", "logging"),
-    *("rows", "TensorBoard", "checkpoint", "maps and counts", "pictures and pages", OTHER),
+    *("TensorBoard", "checkpoint", "maps and counts", "pictures and pages", OTHER),
 )
 
 

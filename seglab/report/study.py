@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Table:
     superseded: Sequence[Cell] = ()
     """runs of which a newer one of the same cell counts"""
 
-    @property
+    @cached_property
     def done(self) -> list[Entry]:
         """Those with a score."""
         return [e for e in self.entries if e.done]
@@ -71,7 +72,7 @@ class Table:
         """Class names and their colours."""
         return self.entries[0].classes
 
-    @property
+    @cached_property
     def compared(self) -> list[Entry]:
         """Finished cells whose counts are of the same validation images: those that most cells have."""
         images = {e.cell.folder: tuple(e.validation.names) for e in self.done if e.validation is not None}
@@ -97,7 +98,8 @@ def read_tables(study: Study) -> list[Table]:
                 study.unreadable[cell.folder] = printable(first_line(e))
         if entries:
             table = Table(title, entries, [c for c in study.superseded if c.table == title])
-            for odd in (e for e in table.done if e.validation is not None and e not in table.compared):
+            compared = {e.cell.folder for e in table.compared}
+            for odd in (e for e in table.done if e.validation is not None and e.cell.folder not in compared):
                 odd.problems.append(f"{odd.cell.folder}: its validation.csv is of other images, so it is not compared")
             out.append(table)
     return out

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and the newest one that a training may go on from."""
+"""Reads checkpoints, those of anybody too, and finds the newest one that a training may go on from."""
 
 import hashlib
 import os
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
-from seglab.profile.phases import during
 from seglab.run.folder import Run
 from seglab.run.reading import RecordError, inside
 
@@ -27,33 +25,6 @@ class Found:
     run: Run
 
 
-def save(trainer: pl.Trainer, run: Run, best: bool = False) -> None:
-    """Writes `last.ckpt`, and `best.ckpt` as the same file; the one before stays as `previous.ckpt`.
-
-    At every moment of this, and after a full disk, the names that exist hold whole checkpoints.
-    """
-    with during(trainer, "checkpoint"):
-        _save(trainer, run, best)
-
-
-def _save(trainer: pl.Trainer, run: Run, best: bool) -> None:
-    making = run.last_checkpoint.with_suffix(".making")
-    try:
-        trainer.save_checkpoint(making)
-        if not trainer.is_global_zero:
-            return
-        with making.open("rb") as f:
-            os.fsync(f.fileno())
-        if best:
-            link(making, run.best_checkpoint)
-        if run.last_checkpoint.exists():
-            link(run.last_checkpoint, run.previous_checkpoint)
-        making.replace(run.last_checkpoint)
-    finally:
-        if trainer.is_global_zero:
-            making.unlink(missing_ok=True)
-
-
 def link(source: Path, name: Path) -> None:
     """A second name for a file that is only ever replaced, never written into; a copy where links are not possible."""
     making = name.with_suffix(".linking")
@@ -63,6 +34,23 @@ def link(source: Path, name: Path) -> None:
     except OSError:
         shutil.copyfile(source, making)
     making.replace(name)
+
+
+def write(content: dict[str, Any], making: Path) -> None:
+    """Writes a new file, which is on the disk when this returns. What a kill leaves has a name that is used again."""
+    making.unlink(missing_ok=True)
+    with making.open("xb") as f:
+        torch.save(content, f)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def drop_optimizer(path: Path, run: Run, making: Path) -> None:
+    """Replaces a checkpoint by one without what only a training needs that resumes from it."""
+    content = _content(path, run)
+    if content and content.get("optimizer_states"):
+        write(content | {"optimizer_states": []}, making)
+        making.replace(path)
 
 
 def read(path: Path, run: Run) -> tuple[Found, str] | None:

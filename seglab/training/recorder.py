@@ -15,6 +15,7 @@ from seglab.pages.pictures import panel, preview
 from seglab.profile.phases import during
 from seglab.run import checkpoints
 from seglab.run.board import Board
+from seglab.run.checkpoint_writer import CheckpointWriter
 from seglab.task.task import SegmentationTask
 from seglab.training.cell import Cell
 from seglab.training.gauges import Gauges
@@ -45,6 +46,7 @@ class Recorder(pl.Callback):
         data: SegmentationData,
         board: Board | None,
         found: checkpoints.Found | None,
+        writer: CheckpointWriter,
         on_cell_done: CellDone,
     ):
         self.cell = cell
@@ -52,6 +54,7 @@ class Recorder(pl.Callback):
         self.data = data
         self.board = board
         self.found = found
+        self.writer = writer
         self.on_cell_done = on_cell_done
         self.gauges = Gauges()
         self.keeper = Keeper(data, cell.config)
@@ -75,9 +78,10 @@ class Recorder(pl.Callback):
             task.look_for_not_finite()
         stop = now and _any(trainer, bool(asked_to_stop()))
         if stop or self._is_due(trainer.global_step) or (now and _any(trainer, self._is_late)):
-            checkpoints.save(trainer, self.cell.run)
+            self.writer.save(trainer)
             self._saved_at = time.monotonic()
         if stop:
+            self.writer.wait()
             raise Interrupted(f"{asked_to_stop()} in epoch {task.epoch + 1}")
 
     def on_validation_start(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
@@ -107,17 +111,17 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         with during(trainer, "metrics"):
             scores, counts = task.epoch_scores()
-        if self.board:
-            self._record(trainer, task, self.board, scores, counts)
-        best = self.board is not None and self.cell.run.best(task.epoch)["epoch"] == task.epoch
-        checkpoints.save(trainer, self.cell.run, best)
+        row = self._record(trainer, task, self.board, scores, counts) if self.board else lambda: False
+        self.writer.save(trainer, row)
         self._saved_at = time.monotonic()
         self._fill_others(task)
         if task.epoch < self.cell.epochs and _any(trainer, bool(asked_to_stop())):
+            self.writer.wait()
             raise Interrupted(f"{asked_to_stop()} after epoch {task.epoch}")
 
     def finish(self, task: SegmentationTask) -> None:
         """Ends the cell's own folder."""
+        self.writer.wait()
         if self.board:
             self._end(self.cell, self.board, task)
 
@@ -148,14 +152,13 @@ class Recorder(pl.Callback):
         board: Board,
         scores: dict[str, float],
         counts: dict[str, Any],
-    ) -> None:
+    ) -> Callable[[], bool]:
+        """Shows an epoch. Returns what writes its row, and tells whether it is the best so far."""
         epoch = task.epoch
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         numbers = {"epoch": epoch, **scores, "learning_rate": rate, **self.gauges.means()}
         images = len(self.data.samples)
         times = {"epoch": epoch, "seconds": self._train_seconds, "images": images}
-        with during(trainer, "rows"):
-            self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
         with during(trainer, "TensorBoard"):
             board.add_scores(epoch, {k: v for k, v in numbers.items() if k != "epoch"})
             if self._shows(epoch):
@@ -165,10 +168,17 @@ class Recorder(pl.Callback):
         speed = images / self._train_seconds
         log.info("epoch %d/%d  loss %.4f  val loss %.4f  val mIoU %.4f  %.1f images/s", *shown, speed)
 
+        def row() -> bool:
+            self.cell.run.add_epoch(numbers, times, counts, list(self.data.classes))
+            return self.cell.run.best(epoch)["epoch"] == epoch
+
+        return row
+
     def _fill_others(self, task: SegmentationTask) -> None:
         for other in self.others if self.board else ():
             if other.shared_epochs != task.epoch or other.run.done:
                 continue
+            self.writer.wait()  # a cell is given a checkpoint that is on the disk
             found = checkpoints.Found(task.epoch, 0, self.cell.run.last_checkpoint, self.cell.run)
             board = other.start(found)
             if other.epochs == task.epoch:

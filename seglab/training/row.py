@@ -22,6 +22,7 @@ from seglab.profile.phases import during
 from seglab.profile.tables import profile_rows, profile_text
 from seglab.run import checkpoints
 from seglab.run.board import Board
+from seglab.run.checkpoint_writer import CheckpointWriter
 from seglab.run.folder import DIVERGED, FAILED, INTERRUPTED, RUNNING, Run, RunHeld
 from seglab.task.finite import NotFinite
 from seglab.training.cell import Cell, prepare
@@ -159,9 +160,10 @@ def _fit(
     kept = f", {len(test)} kept for the test" if test else ""
     numbers = (len(data.samples), "windows" if data.windows else "images", len(data.indices[1]))
     log.info("%s: %d %s train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
-    recorder = Recorder(cell, others, data, board, found, on_cell_done)
     clock = PhaseClock() if cell.config.profile and board else None
-    with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer:
+    writer = CheckpointWriter(cell.run)
+    recorder = Recorder(cell, others, data, board, found, writer, on_cell_done)
+    with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer, writer:
         try:
             task = fit(trainer, cell.config, data, found)
             with during(trainer, "pictures and pages"):

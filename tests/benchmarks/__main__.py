@@ -14,7 +14,20 @@ from pathlib import Path
 import torch
 
 from seglab.data.synthetic import ensure_scenes
-from tests.benchmarks import draws, evaluation, gpu, grid, growth, machine, memory, parts, start, step
+from tests.benchmarks import (
+    draws,
+    epoch_end,
+    evaluation,
+    gpu,
+    grid,
+    growth,
+    machine,
+    memory,
+    parts,
+    start,
+    step,
+    study,
+)
 from tests.benchmarks.timing import Row, load
 
 ROWS = {
@@ -29,6 +42,8 @@ ROWS = {
     "memory": memory.rows,
     "evaluation": evaluation.rows,
     "growth": growth.rows,
+    "epoch_end": epoch_end.rows,
+    "study": study.rows,
     "gpu": gpu.rows,
 }
 
