@@ -102,7 +102,7 @@ class Config(BaseModel):
 
     model: Annotated[Node, SETTING] = Part()
     loss: Annotated[Node, AXIS] = Part()
-    data: Annotated[Node, Role(weights=True, but=("root", "cache_dir", "num_workers"))] = Part()
+    data: Annotated[Node, Role(weights=True, but=("root", "cache_dir", "num_workers", "cache", "verify"))] = Part()
     # the device itself, which `accelerator` finds, is a fact of its own in an identity
     trainer: Annotated[Node, Role(weights=True, but=("accelerator",))] = Part()
     optimizer: Annotated[Node, SETTING] = Part()
