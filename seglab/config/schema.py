@@ -115,6 +115,7 @@ class Config(BaseModel):
     score_train: Annotated[bool, RECORD] = False
     pictures: Annotated[NonNegativeInt, RECORD] = 4
     picture_every: Annotated[PositiveInt, RECORD] = 10
+    maps: Annotated[NonNegativeInt | None, RECORD] = 1000
     pr_curves: Annotated[bool, RECORD] = False
     profile: Annotated[bool, PLACE] = False
     benchmark: Annotated[bool, PLACE] = False

@@ -160,6 +160,8 @@ def _fit(
     numbers = (len(data.samples), "windows" if data.windows else "images", len(data.indices[1]))
     log.info("%s: %d %s train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
     recorder = Recorder(cell, others, data, board, found, on_cell_done)
+    if len(mapped := recorder.keeper.mapped_names) < len(data.indices[1]):
+        log.info("maps of %d of these are kept, evenly spread (maps=%s)", len(mapped), cell.config.maps)
     clock = PhaseClock() if cell.config.profile and board else None
     with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer:
         try:
