@@ -20,6 +20,9 @@ FILE = "digests.sqlite"
 YOUNG = 2_000_000_000
 """Nanoseconds after its last change in which a file is not remembered: a second change in them may keep its times."""
 
+TOGETHER = 16
+"""Files that a thread reads in a row: handing over each by itself costs as much as reading a small one."""
+
 WAIT = 30.0
 """Seconds that one process waits for another that writes."""
 
@@ -72,26 +75,20 @@ class Digests:
         """The sha256 of each file that can be read, and a problem for each that can't."""
         files = list(dict.fromkeys(paths))
         known = self._remembered(files)
-        bar = tqdm(total=len(files), desc="reading", disable=not sys.stderr.isatty(), leave=False)
-
-        def digest(path: Path) -> Digest | str:
-            try:
-                stamp = Stamp.of(path.stat())
-                before = known.get(path)
-                if before and before.stamp == stamp and stamp.settled and not self.verify:
-                    return before
-                return read(path)
-            except OSError as e:
-                return f"{file_name(path)}: not readable ({e.strerror})"
-            finally:
-                bar.update()
-
-        with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = dict(zip(files, pool.map(digest, files), strict=True))
-        digests = {path: got for path, got in found.items() if isinstance(got, Digest)}
-        self._keep(digests, known)
+        found: dict[Path, Digest | str] = {} if self.verify else {p: d for p, d in known.items() if _unchanged(p, d)}
+        unknown = [path for path in files if path not in found]
+        parts = [unknown[start : start + TOGETHER] for start in range(0, len(unknown), TOGETHER)]
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            tqdm(total=len(unknown), desc="reading", disable=not sys.stderr.isatty(), leave=False) as bar,
+        ):
+            for part, digests in zip(parts, pool.map(_read_or_problem, parts), strict=True):
+                found |= zip(part, digests, strict=True)
+                bar.update(len(part))
+        read = {path: got for path, got in found.items() if isinstance(got, Digest)}
+        self._keep(read, known)
         problems = [got for got in found.values() if isinstance(got, str)]
-        return {path: got.sha256 for path, got in digests.items()}, problems
+        return {path: got.sha256 for path, got in read.items()}, problems
 
     def _keep(self, digests: Mapping[Path, Digest], known: Mapping[Path, Digest]) -> None:
         """Remembers what was read now, and forgets, with a warning, what was remembered wrongly."""
@@ -131,9 +128,10 @@ class Digests:
         try:
             with closing(sqlite3.connect(self._path, timeout=WAIT)) as base:
                 for path in paths:
-                    rows = base.execute("SELECT stamp, digest, seal FROM digests WHERE path = ?", (_key(path),))
+                    key = _key(path)
+                    rows = base.execute("SELECT stamp, digest, seal FROM digests WHERE path = ?", (key,))
                     stamp, sha256, seal = rows.fetchone() or ("", "", "")
-                    if seal and seal == _seal(_key(path), stamp, sha256):
+                    if seal and seal == _seal(key, stamp, sha256):
                         found[path] = Digest(Stamp(*map(int, stamp.split())), sha256, False)
         except (sqlite3.Error, TypeError, ValueError):
             return {}  # writing finds the same, and says it
@@ -142,6 +140,24 @@ class Digests:
     @property
     def _path(self) -> Path:
         return self.folder / FILE
+
+
+def _unchanged(path: Path, before: Digest) -> bool:
+    """True of a file that has the stamp of a digest, and not since just now."""
+    try:
+        return before.stamp == Stamp.of(path.stat()) and before.stamp.settled
+    except OSError:
+        return False  # which reading says
+
+
+def _read_or_problem(paths: Iterable[Path]) -> list[Digest | str]:
+    out: list[Digest | str] = []
+    for path in paths:
+        try:
+            out.append(read(path))
+        except OSError as e:
+            out.append(f"{file_name(path)}: not readable ({e.strerror})")
+    return out
 
 
 def read(path: Path) -> Digest:

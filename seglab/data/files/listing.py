@@ -35,7 +35,7 @@ def images_by_name(
     Others are passed over, with a warning unless they have a suffix of `beside`.
     """
     try:
-        paths = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as e:
         missing = isinstance(e, FileNotFoundError | NotADirectoryError)
         problems.append(f"{folder.name}/: {'no such folder' if missing else f'not readable ({e.strerror})'}")
