@@ -13,12 +13,14 @@ import json
 import multiprocessing
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,13 @@ import numpy as np
 from seglab.data.synthetic import draw_scene
 
 SIDE, LARGE_SIDE = 128, 1024
+SHOWN = 8
+"""Large tiles that are drawn."""
+
 DRAWN, TURNS = 4, 8
 """Tiles that are drawn as one scene, and how often each is there: turned and mirrored, which no audit links."""
 
-RESERVE = 8e9
+RESERVE = 10e9
 """Bytes that stay free on the disk."""
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -55,24 +60,23 @@ def _tiles(picture: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def draw_large(root: Path, number: int) -> list[str]:
-    """Writes a tile of a few scenes, moved and brightened so that no two are equal; its row of scenes.csv."""
-    rng = np.random.default_rng(number)
-    image, label = _scene(number % 4)
-    shift = tuple(rng.integers(0, LARGE_SIDE, 2).tolist())
-    image, label = (np.roll(picture, shift, (0, 1)) for picture in (image, label))
-    brighter = cv2.convertScaleAbs(image, alpha=float(rng.uniform(0.8, 1.2)))
-    cv2.imwrite(str(root / "data" / f"{number}.jpg"), brighter, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    cv2.imwrite(str(root / "label" / f"{number}.png"), label, FAST)
+    """Writes one of SHOWN tiles with a comment of its own, so that no two files are equal; its row of scenes.csv."""
+    image, label = _encoded(number % SHOWN)
+    note = f"tile {number}".encode()
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(note)) + note
+    text = b"tEXtComment\0" + note
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (root / "data" / f"{number}.jpg").write_bytes(image[:2] + comment + image[2:])  # after the start of the image
+    (root / "label" / f"{number}.png").write_bytes(label[:-12] + chunk + label[-12:])  # before its end
     return [f"{number},s{number // 50}"]
 
 
-_scenes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-
-def _scene(i: int) -> tuple[np.ndarray, np.ndarray]:
-    if i not in _scenes:
-        _scenes[i] = draw_scene(2, i, LARGE_SIDE, LARGE_SIDE)
-    return _scenes[i]
+@cache
+def _encoded(i: int) -> tuple[bytes, bytes]:
+    """Image as JPEG and label as PNG of a tile."""
+    image, label = draw_scene(2, i, LARGE_SIDE, LARGE_SIDE)
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return jpeg.tobytes(), cv2.imencode(".png", label, FAST)[1].tobytes()
 
 
 def written(root: Path, draw: Callable[[Path, int], list[str]], count: int) -> Path:
@@ -90,12 +94,15 @@ def written(root: Path, draw: Callable[[Path, int], list[str]], count: int) -> P
 def part_of(root: Path, count: int) -> Path:
     """A folder of links to the first `count` pairs."""
     part = root.with_name(f"{root.name}-{count}")
+    head, *rows = (root / "scenes.csv").read_text().splitlines()
+    if count >= len(rows):
+        return root
     if not part.exists():
-        head, *rows = (root / "scenes.csv").read_text().splitlines()
         for sub in ("data", "label"):
+            files = {path.stem: path for path in (root / sub).iterdir()}
             (part / sub).mkdir(parents=True)
             for row in rows[:count]:
-                (path,) = (root / sub).glob(f"{row.partition(',')[0]}.*")
+                path = files[row.partition(",")[0]]
                 os.link(path, part / sub / path.name)
         (part / "scenes.csv").write_text("\n".join([head, *rows[:count]]) + "\n")
     return part
@@ -178,7 +185,7 @@ def on_disk(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 
-def starts(root: Path, cache: Path, kinds: Iterator[str] | list[str], *more: str) -> None:
+def starts(root: Path, cache: Path, kinds: list[str], *more: str) -> None:
     """Two starts of each kind and its loading, each kind with a cache of its own that is removed."""
     print(f"{root}: {on_disk(root):.2f} GB of files", flush=True)
     for kept in kinds:
@@ -206,19 +213,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000, help="drawn tiles")
     parser.add_argument("--gigabytes", type=float, default=50, help="size of the huge set once it is decoded")
     arguments = parser.parse_args()
-    cache = arguments.out / "cache"
+    kept = arguments.out / "cache"
     if {"tiles", "audit"} & {*arguments.rows}:
         tiles = written(arguments.out / f"tiles{arguments.images}", draw_tiles, arguments.images // DRAWN // TURNS)
     if "tiles" in arguments.rows:
-        starts(tiles, cache, ["disk", "memory", "none"])
+        starts(tiles, kept, ["disk", "memory", "none"])
     for count in (arguments.images // 10, arguments.images) if "audit" in arguments.rows else ():
         say(f"{count} images", measured("audit", str(part_of(tiles, count))))
     if "huge" in arguments.rows:
         count = round(arguments.gigabytes * 1e9 / 4 / LARGE_SIDE**2)
         huge = written(arguments.out / f"huge{count}", draw_large, count)
-        starts(huge, cache, ["null", "none"], "data.crop=512")
         fitting = int((shutil.disk_usage(arguments.out).free - RESERVE) / 4 / LARGE_SIDE**2)
-        starts(huge if fitting >= count else part_of(huge, min(fitting, count // 2)), cache, ["disk"], "data.crop=512")
+        starts(huge, kept, ["null"], "data.crop=512")
+        if fitting >= count:
+            starts(huge, kept, ["none"], "data.crop=512")
+        else:
+            starts(part_of(huge, min(fitting, count // 2)), kept, ["disk"], "data.crop=512")
 
 
 if __name__ == "__main__":
