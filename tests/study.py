@@ -10,6 +10,7 @@ from PIL import Image
 
 from seglab.data.cache import open_cache
 from seglab.data.content import content_hash
+from seglab.data.digests import Digests
 from seglab.data.folder import FolderReader
 from seglab.run.folder import Run
 from tests.test_conf import composed
@@ -51,7 +52,7 @@ def decode(root: Path, cache_dir: Path, classes: Mapping[str, str] = CLASSES) ->
     """Decodes a folder data set as a training does, and returns the hash of its content."""
     reader = FolderReader()
     pairs, _ = reader.pairs(root)
-    content = content_hash(pairs)
+    content = content_hash(pairs, Digests(cache_dir))
     open_cache(cache_dir, content, pairs, reader, classes, None)
     return content
 

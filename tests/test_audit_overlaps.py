@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seglab.audit.audit import audit
-from seglab.audit.features import extract, working_scale
+from seglab.audit.features import Features, extract, working_scale
 from seglab.audit.fingerprint import fingerprint, near_duplicates
 from seglab.audit.index import Candidate, Index, candidates
 from seglab.audit.overlaps import SAME_GROUND, SAME_PIXELS, compare, overlaps, shared
@@ -105,3 +105,18 @@ def test_near_duplicates_survive_compression_and_even_pictures_are_not_alike() -
     make = lru_cache(None)(lambda i: fingerprint(pictures[i]))
     found = near_duplicates([make(i) for i in range(len(pictures))] + [None])
     assert {(d.a, d.b, d.identical) for d in found} == {(0, 2, False), (0, 6, False), (2, 6, False), (3, 5, True)}
+
+
+def test_the_nearest_points_are_those_of_a_slow_search() -> None:
+    rng = np.random.default_rng(0)
+    kinds = (rng.random((20, 2)), rng.random(20) + 1, 360 * rng.random(20))
+    features = [Features(*kinds, rng.integers(0, 256, (20, 128)).astype(np.uint8), 1.0) for _ in range(4)]
+    index = Index(features)
+    members = np.flatnonzero(rng.random(80) < 0.5)
+    q, m = index._nearest(np.arange(80), members, 3)
+    distance = ((index.descriptors[:, None].astype(int) - index.descriptors[None].astype(int)) ** 2).sum(2)
+    for i in range(80):
+        foreign = [j for j in members if index.owner[j] != index.owner[i]]
+        assert sorted(distance[i, m[q == i]]) == sorted(distance[i, foreign])[:3]
+    alone = np.arange(20)  # all of one image
+    assert not len(index._nearest(alone, alone, 3)[0])

@@ -11,6 +11,7 @@ import pytest
 from seglab.data import DataError, FolderReader, cache
 from seglab.data.cache import CacheFull, PixelCache, cached, open_cache
 from seglab.data.content import content_hash
+from seglab.data.digests import Digests
 from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make
@@ -33,7 +34,7 @@ def test_the_cache_holds_the_pixels_and_is_made_once(root: Path) -> None:
 def test_a_decoded_set_is_found_by_its_content_alone(root: Path) -> None:
     data = make(root, size=16)
     asked = (root.parent / "cache", data.content, FolderReader())
-    assert cached(*asked, CLASSES, (16, 16)) is None and not (root.parent / "cache").exists()
+    assert cached(*asked, CLASSES, (16, 16)) is None
     data.setup()
     shutil.rmtree(root)
     found = cached(*asked, CLASSES, (16, 16))
@@ -67,7 +68,8 @@ def _open(root: Path, barrier, results) -> None:
     reader = FolderReader()
     pairs, _ = reader.pairs(root)
     barrier.wait()
-    cache = open_cache(root.parent / "cache", content_hash(pairs), pairs, reader, CLASSES, (16, 16))
+    content = content_hash(pairs, Digests(root.parent / "cache"))
+    cache = open_cache(root.parent / "cache", content, pairs, reader, CLASSES, (16, 16))
     results.put(int(sum(cache[i][0].sum(dtype=np.int64) for i in range(len(cache)))))
 
 
@@ -117,7 +119,7 @@ def test_a_disk_without_room_is_one_line_with_path_need_and_rest(root: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 19_199))
     for size, need in ((None, 10 * 20 * 24 * 4), ([100, 50], 10 * 100 * 50 * 4)):
         with pytest.raises(CacheFull) as e:
-            make(root, size=size).setup()
+            make(root, size=size, cache="disk").setup()
         said = str(e.value)
         words = f"decoded data need {need / 1e6:.2f} MB (4 bytes a pixel), 0.02 MB are free"
         assert said.startswith(f"{root.parent / 'cache'}: {words}")
@@ -132,8 +134,8 @@ def test_a_disk_that_fills_up_meanwhile_says_the_same(root: Path, monkeypatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache, "write", full)
-    with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* MB are free"):
-        make(root).setup()
+    with pytest.raises(CacheFull, match=r"decoded data need 0.02 MB \(4 bytes a pixel\), .* are free"):
+        make(root, cache="disk").setup()
     assert not list((root.parent / "cache").glob("making-*"))
 
 
@@ -142,7 +144,7 @@ def test_files_that_cannot_be_read_are_named(root: Path) -> None:
     pairs[0].image.unlink()
     pairs[1].label.unlink()
     with pytest.raises(DataError) as e:
-        content_hash(pairs)
+        content_hash(pairs, Digests(root.parent / "cache"))
     assert e.value.problems == [
         "data/1.png: not readable (No such file or directory)",
         "label/2.png: not readable (No such file or directory)",

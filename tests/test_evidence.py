@@ -14,7 +14,7 @@ from seglab.labels import VOID
 from seglab.maps.evidence import confidence_histogram, probability_histogram, scored_batches
 from seglab.maps.scoring import confusion_each
 from seglab.run.folder import Run, runs_of
-from seglab.run.records import RecordError, Records
+from seglab.run.records import RecordError, Records, evenly, mapped
 from seglab.scores import CALIBRATION_BINS, PROBABILITY_BINS, confusion, scores
 from tests.test_conf import composed
 from tests.test_resume import cells
@@ -153,3 +153,24 @@ def test_records_come_back_and_strange_ones_are_refused(tmp_path: Path) -> None:
     (records.maps / "x.png").write_bytes(b"no picture")
     with pytest.raises(RecordError, match=r"x\.png"):
         records.map("x")
+
+
+def test_which_maps_are_kept_by_hand() -> None:
+    assert evenly(9, 3) == [0, 4, 8] and evenly(2, 5) == [0, 1] and evenly(5, 0) == []
+    names = list("abcdefghi")
+    assert mapped(names, None, 4) == mapped(names, 9, 4) == names
+    assert mapped(names, 2, 3) == ["a", "e", "i"], "those that are drawn are kept, too"
+    assert mapped(names, 0, 0) == [] and mapped(names, 1, 0) == ["a"]
+
+
+def test_fewer_maps_change_nothing_else(train, tmp_path: Path) -> None:
+    settings = ("epochs=1", "data.val_scenes=['1','2','3']", "pictures=1")
+    said = [train(*settings, f"study={study}", f"maps={maps}")[1] for study, maps in (("all", "null"), ("few", "2"))]
+    assert ["maps of 2 of these are kept, evenly spread (maps=2)" in text for text in said] == [False, True]
+    every, few = (next(runs_of(tmp_path / study)) for study in ("all", "few"))
+    assert every.folder.name == few.folder.name, "one identity"
+    for name in ("validation.csv", "calibration.csv", "metrics.csv"):
+        assert (every.folder / name).read_bytes() == (few.folder / name).read_bytes()
+    kept = {path.stem: path.read_bytes() for path in every.records.maps.iterdir()}
+    left = {path.stem: path.read_bytes() for path in few.records.maps.iterdir()}
+    assert sorted(kept) == ["2", "3", "4", "5", "6", "7"] and left == {name: kept[name] for name in ("2", "7")}

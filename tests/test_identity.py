@@ -32,7 +32,6 @@ MOVES_NO_WEIGHT = {
     "config/trainer.py": "the config again",
     "config/words.py": "the config again",
     "labels.py": "of a training only as far as its loss and data import it",
-    "machine/files.py": "writes",
     "machine/processes.py": "picks a device, which an identity names",
     "machine/signals.py": "stops at a step's end",
     "maps/scoring.py": "scores",

@@ -105,6 +105,19 @@ def test_images_come_from_the_cache_or_from_the_root_given(
         Inspection(entry).sample(name)
 
 
+def test_a_map_that_was_not_kept_is_made_again(inspection: Inspection, tmp_path: Path) -> None:
+    folder = tmp_path / "default" / inspection.run.folder.name
+    shutil.copytree(inspection.run.folder, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"maps": 1, "pictures": 0}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    first, *others = inspection.validation.names
+    for name in others:
+        (folder / "maps" / f"{name}.png").unlink()
+    (entry,) = find_cells(folder.parent)
+    for name in (first, *others):
+        assert (Inspection(entry).sample(name).prediction == inspection.sample(name).prediction).all()
+
+
 def test_what_is_not_there_is_said(inspection: Inspection, study: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'no' is no validation image; accepted are 8, 9"):
         inspection.sample("no")

@@ -303,3 +303,36 @@ def test_the_resolution_is_that_of_most_training_images(root: Path) -> None:
         file.transform = rasterio.transform.from_origin(500000, 2800000, 2, 2)
     assert median_metres(reader, pairs) == 0.5
     assert median_metres(reader, pairs[:1]) == 2 and median_metres(reader, []) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_are_read_alone_and_are_those_of_the_whole(tmp_path: Path, kind: str, monkeypatch) -> None:
+    root = write_set(tmp_path / "set", kind)
+    holed = ramp(kind)
+    holed[:, 5:9, 3:20] = 7
+    written(root / "data" / "0.tif", holed, nodata=7)
+    how = ("data.crop=10", "data.windows=6", "data.balance=classes", "data.batch_size=2")
+    sets = [made(root, f"data.cache={kept}", *how) for kept in ("disk", "none")]
+    for data in sets:
+        data.setup()
+    assert np.array_equal(*(data.value_range for data in sets))
+    assert (sets[0].cache.class_counts == sets[1].cache.class_counts).all()
+    monkeypatch.setattr(RasterReader, "load", None)  # from now on no whole image is read
+    batches = [[b for loader in (d.train_dataloader(), *d.val_dataloader()) for b in loader] for d in sets]
+    assert len(batches[0]) > 3
+    for a, b in zip(*batches, strict=True):
+        assert a["name"] == b["name"] and torch.equal(a["image"], b["image"]) and torch.equal(a["mask"], b["mask"])
+
+
+def test_the_range_of_values_is_remembered_where_no_pixels_are_kept(root: Path, monkeypatch) -> None:
+    first = made(root, "data.cache=none").value_range
+    monkeypatch.setattr(RasterReader, "load", None)
+    assert first is not None and np.array_equal(first, made(root, "data.cache=none").value_range)
+
+
+def test_windows_of_polygons_are_refused_where_no_pixels_are_kept(root: Path) -> None:
+    write_polygons(root / "roofs.gpkg", [ROOF], ["roof"])
+    settings = ("data.reader.polygons=roofs.gpkg", "data.reader.outside=ground", "data.crop=10", "data.windows=6")
+    with pytest.raises(ValueError, match=r"labels that are polygons are drawn whole; accepted is data.cache=disk or"):
+        made(root, "data.cache=none", *settings).setup()
+    assert len(made(root, "data.cache=memory", *settings).cache) == 4 * 9

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from seglab.report.page import update, write_report
 from seglab.run.folder import Run, runs_of
@@ -193,6 +194,22 @@ def test_a_large_wall_is_cut_and_says_so(study: Path) -> None:
     assert len(part.rows) == 3 and f"{len(whole.rows) - 3} more samples are left out" in part.notes[-1]
     kinds = {r.name: r.kinds for r in whole.rows}
     assert "fixed" in kinds["00"] and "fixed" in kinds["11"] and sum("worst" in k for k in kinds.values()) == 6
+
+
+def test_a_wall_of_fewer_maps_chooses_among_them(study: Path) -> None:
+    from seglab.report.study import read_study
+    from seglab.report.wall import build_wall
+
+    for folder in study.glob("*-e3-*"):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"maps": 3}))
+        for path in (folder / "maps").iterdir():
+            if path.stem not in ("00", "06", "11"):
+                path.unlink()
+    (table,) = read_study(study)
+    wall = build_wall(table)
+    assert {row.name for row in wall.rows} == {"00", "06", "11"} and all(len(row.tiles) == 2 for row in wall.rows)
+    assert wall.notes == ["The samples are chosen among the 3 of 12 whose maps are kept (maps=)."]
 
 
 def test_the_labellers_ceiling_is_drawn_in(study: Path, tmp_path: Path) -> None:

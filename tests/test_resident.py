@@ -12,9 +12,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seglab.data import supply
+from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet, InMemory
 from seglab.data.patch import Patch
 from seglab.data.resident import SHARE, Resident, room, size
 from seglab.data.samples import Source
+from seglab.data.source import SourceImages
 from seglab.data.supply import Supply, copied
 from seglab.data.windows import DrawnWindows
 from seglab.labels import VOID
@@ -168,16 +171,20 @@ def test_images_take_a_share_of_what_is_free_on_a_gpu_and_nothing_of_a_cpu(monke
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "cores", "workers"),
+    ("asked", "device", "cores", "kind", "workers"),
     [
-        *(("auto", "cpu", 16, 0), ("auto", "mps", 16, 0), ("auto", "cuda", 8, 7), ("auto", "cuda", 64, 16)),
-        *(("auto", "cuda", 1, 1), (3, "cpu", 1, 3), (3, "cuda", 1, 3), (0, "cuda", 8, 0)),
+        *(("auto", "cpu", 16, PixelCache, 0), ("auto", "mps", 16, PixelCache, 0), ("auto", "cpu", 16, InMemory, 0)),
+        *(("auto", "cuda", 8, PixelCache, 7), ("auto", "cuda", 64, InMemory, 16), ("auto", "cuda", 1, PixelCache, 1)),
+        *(("auto", "cpu", 2, SourceImages, 1), ("auto", "cuda", 8, SourceImages, 7)),
+        *((3, "cpu", 1, PixelCache, 3), (3, "cuda", 1, SourceImages, 3), (0, "cuda", 8, SourceImages, 0)),
     ],
 )
-def test_workers_are_as_many_as_asked_or_as_cores_allow(asked: Any, device: str, cores: int, workers: int) -> None:
+def test_workers_are_as_many_as_asked_or_as_cores_allow(
+    asked: Any, device: str, cores: int, kind: type[ImageSet], workers: int
+) -> None:
     supply = Supply(asked)
     supply.send_to(torch.device(device), cores)
-    assert supply.workers == workers
+    assert supply.workers(object.__new__(kind)) == workers
 
 
 @pytest.mark.parametrize("wrong", ["many", -1, 1.5, None])

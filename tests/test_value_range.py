@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from seglab.data import value_range
+from seglab.data.image_set import ImageSet
 from seglab.data.value_range import given_range, percentile_range
 from seglab.labels import VOID
 from seglab.models.network import IMAGENET_MEAN, IMAGENET_STD
@@ -14,12 +15,12 @@ from seglab.models.unet import UNet
 from seglab.pages.pictures import preview
 
 
-class Held:
+class Held(ImageSet):
     """Samples as a cache gives them."""
 
     def __init__(self, *samples: tuple[np.ndarray, np.ndarray]):
         self.samples = samples
-        self.sizes = [mask.shape for _, mask in samples]
+        self.sizes = [(mask.shape[0], mask.shape[1]) for _, mask in samples]
         self.dtype, self.bands = samples[0][0].dtype, samples[0][0].shape[2]
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:

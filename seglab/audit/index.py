@@ -10,6 +10,9 @@ from seglab.audit.features import Features
 
 PARTNERS, VOTES = 8, 4
 """An image is compared with the so many images that share most points at one shift, if they share at least so many."""
+PART = 1 << 14
+"""Points whose distances to all cells are in memory at once: a GB for those of 20,000 images."""
+
 BIN = 16
 """Shifts, in working pixels, are counted in bins of this width."""
 
@@ -45,28 +48,39 @@ class Index:
         near = self._cells(probe)
         order = np.argsort(near[:, 0], kind="stable")
         bounds = np.searchsorted(near[order, 0], np.arange(near.max() + 2))
+        asked = np.argsort(near.ravel(), kind="stable")
+        ends = np.searchsorted(near.ravel()[asked], np.arange(near.max() + 2))
         found = []
         for cell in range(near.max() + 1):
             members = order[bounds[cell] : bounds[cell + 1]]
-            asking = np.flatnonzero((near == cell).any(1))
+            asking = asked[ends[cell] : ends[cell + 1]] // near.shape[1]
             for part in np.array_split(asking, len(asking) * len(members) // 20_000_000 + 1):
-                found.append(self._nearest(part, members, nearest))
+                found.append(self._alike(*self._nearest(part, members, nearest)))
         q, m = (np.concatenate(side) for side in zip(*found, strict=True))
+        return q, m
+
+    def _alike(self, q: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those pairs of points that are near in size and angle."""
         turned = np.abs((self.angles[q] - self.angles[m] + 180) % 360 - 180)
         resized = np.abs(np.log2(self.sizes[q] / self.sizes[m]))
         alike = (turned < 15) & (resized < 0.5)
         return q[alike], m[alike]
 
     def _nearest(self, asking: np.ndarray, members: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        x, y = (self.descriptors[rows].astype(np.float32) for rows in (asking, members))
-        likeness = 2 * x @ y.T - (y**2).sum(1)
-        foreign = self.owner[asking][:, None] != self.owner[members][None]
-        likeness[~foreign] = -np.inf
+        """The `count` nearest members, of other images, of each asking point. Both are in the order of their images."""
         count = min(count, len(members))
-        top = np.argpartition(-likeness, count - 1, 1)[:, :count] if count else np.zeros((len(asking), 0), int)
-        rows = np.repeat(np.arange(len(asking)), count)
-        kept = foreign[rows, top.ravel()]
-        return asking[rows[kept]], members[top.ravel()[kept]]
+        distance = _distances(self.descriptors[asking], self.descriptors[members])
+        first, end = (np.searchsorted(self.owner[members], self.owner[asking], side) for side in ("left", "right"))
+        for row in np.flatnonzero(end > first):
+            distance[row, first[row] : end[row]] = np.inf
+        rows = np.arange(len(asking))
+        top = np.zeros((len(asking), count), int)
+        kept = np.zeros((len(asking), count), bool)
+        for k in range(count):  # four passes take half the time of one argpartition
+            top[:, k] = distance.argmin(1)
+            kept[:, k] = distance[rows, top[:, k]] < np.inf
+            distance[rows, top[:, k]] = np.inf
+        return asking[np.nonzero(kept)[0]], members[top[kept]]
 
     def _cells(self, probe: int) -> np.ndarray:
         """The `probe` nearest cells of each point, the nearest first: k-means on a sample, seeded, whole numbers."""
@@ -76,14 +90,23 @@ class Index:
         chosen = np.sort(rng.choice(len(self.owner), min(len(self.owner), 64 * count), replace=False))
         sample = self.descriptors[chosen].astype(np.float32)
         for _ in range(4):
-            mine = (2 * sample @ centers.T - (centers**2).sum(1)).argmax(1)
+            mine = _distances(sample, centers).argmin(1)
             for cell in np.unique(mine):
                 centers[cell] = sample[mine == cell].mean(0).round()
-        parts = []
-        for start in range(0, len(self.owner), 1 << 16):
-            x = self.descriptors[start : start + (1 << 16)].astype(np.float32)
-            parts.append(np.argsort(-(2 * x @ centers.T - (centers**2).sum(1)), 1, kind="stable")[:, :probe])
-        return np.concatenate(parts)
+        near = np.zeros((len(self.owner), min(probe, count)), int)
+        for start in range(0, len(self.owner), PART):
+            distance = _distances(self.descriptors[start : start + PART], centers)
+            rows = np.arange(len(distance))
+            for k in range(near.shape[1]):
+                near[start : start + PART, k] = chosen = distance.argmin(1)
+                distance[rows, chosen] = np.inf
+        return near
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared distance of each x to each y `float32 [N,M]`, without the square of x; exact for whole numbers."""
+    x, y = (part.astype(np.float32) for part in (x, y))
+    return np.c_[-2 * x, np.ones(len(x), np.float32)] @ np.c_[y, (y**2).sum(1)].T
 
 
 def candidates(features: Sequence[Features | None]) -> list[Candidate]:
@@ -91,7 +114,8 @@ def candidates(features: Sequence[Features | None]) -> list[Candidate]:
     index = Index(features)
     q, m = index.matches()
     swap = index.owner[q] > index.owner[m]
-    q, m = np.unique(np.where(swap, [m, q], [q, m]), axis=1)  # a match found from both sides is one
+    both = np.where(swap, m * len(index.owner) + q, q * len(index.owner) + m)
+    q, m = np.divmod(np.unique(both), max(1, len(index.owner)))  # a match found from both sides is one
     pair = index.owner[q] * len(features) + index.owner[m]
     order = np.argsort(pair, kind="stable")
     pair, shift = pair[order], (index.places[m] - index.places[q])[order]

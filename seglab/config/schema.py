@@ -102,7 +102,7 @@ class Config(BaseModel):
 
     model: Annotated[Node, SETTING] = Part()
     loss: Annotated[Node, AXIS] = Part()
-    data: Annotated[Node, Role(weights=True, but=("root", "cache_dir", "num_workers"))] = Part()
+    data: Annotated[Node, Role(weights=True, but=("root", "cache_dir", "num_workers", "cache", "verify"))] = Part()
     # the device itself, which `accelerator` finds, is a fact of its own in an identity
     trainer: Annotated[Node, Role(weights=True, but=("accelerator",))] = Part()
     optimizer: Annotated[Node, SETTING] = Part()
@@ -115,6 +115,7 @@ class Config(BaseModel):
     score_train: Annotated[bool, RECORD] = False
     pictures: Annotated[NonNegativeInt, RECORD] = 4
     picture_every: Annotated[PositiveInt, RECORD] = 10
+    maps: Annotated[NonNegativeInt | None, RECORD] = 1000
     pr_curves: Annotated[bool, RECORD] = False
     profile: Annotated[bool, PLACE] = False
     benchmark: Annotated[bool, PLACE] = False

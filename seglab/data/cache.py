@@ -7,82 +7,77 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from seglab.data.decoding import aligned, write
+from seglab.data.decoding import write
 from seglab.data.folder import FolderReader, Pair
+from seglab.data.image_set import Decoded
 
 VERSION = 2  # of the file layout below and of what is written into it
+
+LARGE = 1_000_000_000
+"""Bytes of decoded data from which a line tells their size before anything is decoded."""
+
 log = logging.getLogger(__name__)
 
 
-class PixelCache:
-    """Images `[H,W,C]` of one type and index maps `uint8 [H,W]` by position, read from `folder` without a copy."""
+class PixelCache(Decoded):
+    """Pixels in the file of a folder, mapped into memory."""
 
     def __init__(self, folder: Path):
-        index = json.loads((folder / "index.json").read_text())
-        self.names: list[str] = index["names"]
-        self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]
-        self.class_counts = np.array(index["class_counts"], np.int64)
-        self.originals: list[tuple[int, int]] = [
-            (h, w) for h, w in index.get("originals", index["sizes"])
-        ]  # before they were resized
-        self.scenes: list[str | None] | None = index.get("scenes")  # a copy of an earlier version has none
-        self.dtype = np.dtype(index.get("dtype", "uint8"))
-        self.bands = int(index.get("bands", 3))
-        sample = self.bands * self.dtype.itemsize + 1
-        self._starts = np.cumsum([0, *(aligned(sample * h * w, self.dtype) for h, w in self.sizes)]).tolist()
-        self._path = folder / "pixels.bin"
-        if self._path.stat().st_size != self._starts[-1]:
-            raise OSError(f"{self._path}: {self._path.stat().st_size} bytes, expected {self._starts[-1]}")
-        self._bytes = np.memmap(self._path, np.uint8, "r")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        h, w = self.sizes[i]
-        start = self._starts[i]
-        middle = start + self.bands * self.dtype.itemsize * h * w
-        image = self._bytes[start:middle].view(self.dtype).reshape(h, w, self.bands)
-        return image, self._bytes[middle : middle + h * w].reshape(h, w)
-
-    @property
-    def owners(self) -> range:
-        """The position of the pair of each image: its own."""
-        return range(len(self))
-
-    @property
-    def whole(self) -> "PixelCache":
-        """The cache of whole images: itself."""
-        return self
-
-    def of(self, pairs: Sequence[int]) -> list[int]:
-        """Positions of the images of these pairs."""
-        return list(pairs)
+        super().__init__(read_index(folder))
+        self.path = folder / "pixels.bin"
+        if self.path.stat().st_size != self._starts[-1]:
+            raise OSError(f"{self.path}: {self.path.stat().st_size} bytes, expected {self._starts[-1]}")
+        self.bytes = np.memmap(self.path, np.uint8, "r")
 
     def __getstate__(self) -> Path:
-        return self._path.parent
+        return self.path.parent
 
     def __setstate__(self, folder: Path) -> None:
         self.__init__(folder)  # type: ignore[misc]  # a worker maps the file anew instead of receiving its bytes
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a folder tells of all images besides their pixels. Raises OSError and ValueError."""
+    return json.loads((folder / "index.json").read_text())
 
 
 class CacheFull(ValueError):
     """The disk of the cache has no room; one line says which, how much is needed, and how much is free."""
 
     def __init__(self, cache_dir: Path, needed: int, a_pixel: int):
-        free = shutil.disk_usage(cache_dir).free
-        need = f"{needed / 1e6:,.2f} MB ({a_pixel} bytes a pixel)"
         super().__init__(
-            f"{cache_dir}: decoded data need {need}, {free / 1e6:,.2f} MB are free; "
-            "accepted is another data.cache_dir (or SEGLAB_CACHE), or a smaller data.size"
+            f"{cache_dir}: {need(needed, a_pixel)}, {amount(shutil.disk_usage(cache_dir).free)} are free; "
+            "accepted is another data.cache_dir (or SEGLAB_CACHE), data.cache=none, or a smaller data.size"
         )
+
+
+class CacheUnusable(ValueError):
+    """The folder of the cache can't be written; one line says which, and why."""
+
+    def __init__(self, cache_dir: Path, error: OSError):
+        super().__init__(
+            f"{cache_dir}: decoded data can't be kept there ({error.strerror}); accepted is a folder that can be "
+            "written as data.cache_dir (or SEGLAB_CACHE), data.cache=none, or data.cache=memory"
+        )
+
+
+def need(needed: int, a_pixel: int) -> str:
+    """The first half of a line on room for pixels."""
+    return f"decoded data need {amount(needed)} ({a_pixel} bytes a pixel)"
+
+
+def amount(number: int) -> str:
+    """Bytes in words."""
+    return f"{number / 1e9:,.1f} GB" if number >= LARGE else f"{number / 1e6:,.2f} MB"
 
 
 def open_cache(
@@ -98,32 +93,64 @@ def open_cache(
     A second process that needs the same waits for the first. Raises DataError with every pair that can't be used, and
     CacheFull where the pixels do not fit on the disk.
     """
-    folder = _place(cache_dir, content, reader, classes, size)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    folder = place(cache_dir, content, reader, classes, size)
+    with locked(folder):
         if folder.exists():
             try:
                 return PixelCache(folder)
             except (OSError, ValueError, KeyError) as e:
                 log.warning("the cache %s is damaged (%s): made again", folder, e)
                 shutil.rmtree(folder)
-        needed, a_pixel = _needed(pairs, reader, size)
-        if needed > shutil.disk_usage(cache_dir).free:
-            raise CacheFull(cache_dir, needed, a_pixel)
-        making = Path(tempfile.mkdtemp(dir=cache_dir, prefix="making-"))
-        try:
-            write(making, pairs, reader, classes, size)
-            making.rename(folder)
-        except OSError as e:
-            if e.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise CacheFull(cache_dir, needed, a_pixel) from e
-            raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+        _make(folder, pairs, reader, classes, size)
         return PixelCache(folder)
 
 
-def _needed(pairs: Sequence[Pair], reader: FolderReader, size: tuple[int, int] | None) -> tuple[int, int]:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from making a folder of the cache meanwhile. Raises CacheUnusable."""
+    with ExitStack() as held:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(f"{folder}.lock"))
+        except OSError as e:
+            raise CacheUnusable(folder.parent, e) from e
+        yield
+
+
+def _make(
+    folder: Path,
+    pairs: Sequence[Pair],
+    reader: FolderReader,
+    classes: Mapping[str, str],
+    size: tuple[int, int] | None,
+) -> None:
+    """Decodes into `folder`, which appears whole or not at all. Raises CacheFull and CacheUnusable."""
+    bytes_needed, a_pixel = needed(pairs, reader, size)
+    free = shutil.disk_usage(folder.parent).free
+    if bytes_needed > free:
+        raise CacheFull(folder.parent, bytes_needed, a_pixel)
+    if bytes_needed >= LARGE:
+        log.info("%s: %s, %s are free", folder.parent, need(bytes_needed, a_pixel), amount(free))
+    making = _new(folder.parent)
+    try:
+        write(making, pairs, reader, classes, size)
+        making.rename(folder)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheFull(folder.parent, bytes_needed, a_pixel) from e
+        raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _new(cache_dir: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(dir=cache_dir, prefix="making-"))
+    except OSError as e:
+        raise CacheUnusable(cache_dir, e) from e
+
+
+def needed(pairs: Sequence[Pair], reader: FolderReader, size: tuple[int, int] | None) -> tuple[int, int]:
     """Bytes of all samples after resizing, and of a pixel; the headers say it before anything is decoded."""
     if size:
         a_pixel = reader.extent(pairs[0])[1]
@@ -138,12 +165,12 @@ def cached(
 ) -> PixelCache | None:
     """The decoded copy that `open_cache` made of data of this content, or None; reads no file of the data."""
     try:
-        return PixelCache(_place(cache_dir, content, reader, classes, size))
+        return PixelCache(place(cache_dir, content, reader, classes, size))
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _place(
+def place(
     cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
 ) -> Path:
     """The folder of data decoded in one way, named by all that its pixels depend on."""

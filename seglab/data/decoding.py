@@ -4,17 +4,18 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from seglab.data.files.resize import resized
 from seglab.data.folder import FolderReader, Pair
+from seglab.data.image_set import aligned
 from seglab.data.problems import DataError, file_name
 from seglab.labels import VOID
 
@@ -27,12 +28,10 @@ Kind = tuple[np.dtype, int]
 Loaded = tuple[tuple[int, ...] | None, Iterable[tuple[np.ndarray, np.ndarray]]]
 """The size of a sample before it was resized, None for that of its parts; and the parts."""
 
+Keep = Callable[[memoryview | bytes], int]
+"""Takes the next bytes, and tells their number."""
+
 log = logging.getLogger(__name__)
-
-
-def aligned(size: int, dtype: np.dtype) -> int:
-    """Bytes of a sample, rounded up so that the next one's values lie where a processor reads them at once."""
-    return -(-size // dtype.itemsize) * dtype.itemsize
 
 
 def write(
@@ -43,19 +42,37 @@ def write(
     size: tuple[int, int] | None,
 ) -> None:
     """Writes `pixels.bin` and `index.json` of a cache. Raises DataError with every pair that can't be used."""
+    with open(folder / "pixels.bin", "wb") as f:
+        index = decode(pairs, reader, classes, size, f.write)
+        f.flush()
+        os.fsync(f.fileno())
+    (folder / "index.json").write_text(json.dumps(index))
+    log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
 
+
+def decode(
+    pairs: Sequence[Pair],
+    reader: FolderReader,
+    classes: Mapping[str, str],
+    size: tuple[int, int] | None,
+    keep: Keep,
+) -> dict[str, Any]:
+    """What an index tells of all pairs, whose pixels are handed to `keep` in order.
+
+    Raises DataError with every pair that can't be used.
+    """
     load = partial(_loaded, reader=reader, classes=classes, size=size)
     problems: list[str] = []
     kind: Kind | None = None
     index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, open(folder / "pixels.bin", "wb") as f:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         loaded = _few_at_a_time(pool, load, pairs)
         for pair, got in zip(pairs, tqdm(loaded, "decoding", len(pairs), disable=not sys.stderr.isatty()), strict=True):
             try:
                 if isinstance(got, ValueError):
                     raise got
                 original, parts = got
-                shape, counts, kind = _append(f, pair, parts, kind)
+                shape, counts, kind = _append(keep, pair, parts, kind)
             except ValueError as e:
                 problems.append(str(e))
                 continue
@@ -64,14 +81,10 @@ def write(
             index["sizes"].append(shape)
             index["originals"].append(original or shape)
             index["class_counts"].append(counts[: len(classes)].tolist())
-        f.flush()
-        os.fsync(f.fileno())
     if problems:
         raise DataError(pairs[0].image.parent.parent, problems)
     assert kind is not None
-    facts = {"dtype": kind[0].name, "bands": kind[1]}
-    (folder / "index.json").write_text(json.dumps(index | facts))
-    log.info("decoded %d pairs once into %s", len(pairs), folder.parent)
+    return index | {"dtype": kind[0].name, "bands": kind[1]}
 
 
 def _loaded(
@@ -88,9 +101,9 @@ def _loaded(
 
 
 def _append(
-    file: BinaryIO, pair: Pair, parts: Iterable[tuple[np.ndarray, np.ndarray]], kind: Kind | None
+    keep: Keep, pair: Pair, parts: Iterable[tuple[np.ndarray, np.ndarray]], kind: Kind | None
 ) -> tuple[tuple[int, ...], np.ndarray, Kind]:
-    """Writes a sample given in parts from the top: its size, pixels of each class index, and type and bands.
+    """Keeps a sample given in parts from the top: its size, pixels of each class index, and type and bands.
 
     Raises ValueError for a type or bands other than `kind`, those of the samples before.
     """
@@ -102,13 +115,13 @@ def _append(
         kind = kind or own
         if why := other_kind(pair.image, own, kind):
             raise ValueError(why)
-        written += file.write(np.ascontiguousarray(image).data)
+        written += keep(np.ascontiguousarray(image).data)
         counts += np.bincount(mask.ravel(), minlength=VOID + 1)
         masks.append(mask)
     assert kind is not None
     whole = np.concatenate(masks) if len(masks) > 1 else masks[0]
-    written += file.write(np.ascontiguousarray(whole).data)
-    file.write(bytes(aligned(written, kind[0]) - written))
+    written += keep(np.ascontiguousarray(whole).data)
+    keep(bytes(aligned(written, kind[0]) - written))
     return whole.shape, counts, kind
 
 

@@ -107,6 +107,17 @@ class FolderReader:
         """Parts of what `load` gives, from the top: of a large image no more than one need be in memory."""
         yield self.load(pair, classes)
 
+    def whole_only(self, pairs: Sequence[Pair]) -> str | None:
+        """Why `window` decodes whole images of these pairs; None where it reads no more than the window."""
+        return "these images are decoded whole"
+
+    def window(
+        self, pair: Pair, classes: Mapping[str, str], rows: slice, columns: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The part of what `load` gives that lies in a window."""
+        image, mask = self.load(pair, classes)
+        return image[rows, columns], mask[rows, columns]
+
     def load(self, pair: Pair, classes: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
         """Image `uint8 [H,W,3]` and index map `uint8 [H,W]`, VOID where the image is transparent.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.data.patch import Patch
 from seglab.data.samples import Key, Samples, Source
 from seglab.data.transforms import Augmentation
@@ -44,7 +44,7 @@ class Tiles(Samples):
 
     def __init__(
         self,
-        cache: PixelCache | WindowGrid,
+        cache: ImageSet | WindowGrid,
         indices: list[int],
         augmentation: Augmentation | None = None,
         seed: int = 0,

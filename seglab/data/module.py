@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader
 
 from seglab.data import fitness
 from seglab.data.arguments import check_numbers, height_width
-from seglab.data.cache import PixelCache, open_cache
 from seglab.data.classes import check_classes
 from seglab.data.content import content_hash
+from seglab.data.digests import Digests
 from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
+from seglab.data.image_set import ImageSet
+from seglab.data.keeping import Keeping, check_kept
 from seglab.data.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
 from seglab.data.presence import TRAIN, VAL, absent_classes
 from seglab.data.problems import DataError
@@ -40,6 +42,7 @@ class SegmentationData(pl.LightningDataModule):
     images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
     `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
     what does neither. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
+    `cache`: where decoded pixels are kept. `verify`: files are read again, changed or not.
     """
 
     def __init__(
@@ -67,12 +70,15 @@ class SegmentationData(pl.LightningDataModule):
         bands: list[int] | None = None,
         percentiles: list[float] | None = None,
         value_range: list[float] | list[list[float]] | None = None,
+        cache: str | None = None,
+        verify: bool = False,
     ):
         super().__init__()
         check_classes(classes)
         reader.check(classes)
         self._scaling = Scaling(bands, reader.bands, percentiles, value_range)
         check_numbers(batch_size, num_workers)
+        check_kept(cache)
         self.root = Path(root).expanduser()
         self.classes = classes
         self.reader = reader
@@ -81,6 +87,8 @@ class SegmentationData(pl.LightningDataModule):
         self.crop = height_width("crop", crop)
         check_windows(windows, balance, self.crop)
         self.windows, self.balance = windows, balance
+        self._keeping = Keeping(cache, self.cache_dir, reader, classes, self.size, windows is not None)
+        self._digests = Digests(self.cache_dir, verify)
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.seed = seed
@@ -104,12 +112,13 @@ class SegmentationData(pl.LightningDataModule):
     @cached_property
     def content(self) -> str:
         """Hash of every file and scene name: what a run's identity knows of its data."""
-        return content_hash(self.pairs)
+        return content_hash(self.pairs, self._digests)
 
     @cached_property
-    def cache(self) -> PixelCache | WindowGrid:
+    def cache(self) -> ImageSet | WindowGrid:
         """All pixels, by image or window. Raises DataError, before anything trains, with every unusable pair."""
-        found = open_cache(self.cache_dir, self.content, self.pairs, self.reader, self.classes, self.size)
+        self._keeping.check(self.pairs)
+        found = self._keeping.open(self.content, self.pairs)
         return WindowGrid(found, self.crop) if self.windows and self.crop else found
 
     @cached_property

@@ -61,6 +61,12 @@ class Patch:
         (top, left, bottom, right), held = self.box, self.held
         return max(top, held[0]), max(left, held[1]), min(bottom, held[2]), min(right, held[3])
 
+    def seen_from(self, top: int, left: int) -> "Patch":
+        """The same, where the pixel at (top, left) of the image is the first that is there."""
+        if top == left == 0:
+            return self
+        return replace(self, box=_moved(self.box, -top, -left), held=_moved(self.held, -top, -left))
+
     def turned(self, corners: Corners) -> "Patch":
         """The same pixels, where an upright picture would show these corners."""
         a, b, c, d = corners
@@ -112,6 +118,10 @@ class Patch:
         if self.transposed:
             by_row, by_column, rows, columns = by_column, by_row, columns, rows
         return [row * width + column, by_row, by_column, rows[0], columns[0], rows[1], columns[1]]
+
+
+def _moved(box: Box, down: int, right: int) -> Box:
+    return box[0] + down, box[1] + right, box[2] + down, box[3] + right
 
 
 FLIPS = {(True, False): 0, (False, True): 1, (True, True): -1}

@@ -139,6 +139,20 @@ class RasterReader(FolderReader):
                 part = raster.read(top, 0, min(STRIP, raster.height - top), raster.width)
                 yield part.values, covered(mask[top : top + STRIP], part)
 
+    def whole_only(self, pairs: Sequence[Pair]) -> str | None:
+        return "labels that are polygons are drawn whole" if any(is_polygons(pair.label) for pair in pairs) else None
+
+    def window(
+        self, pair: Pair, classes: Mapping[str, str], rows: slice, columns: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if is_polygons(pair.label):
+            return super().window(pair, classes, rows, columns)
+        window = ((rows.start, rows.stop), (columns.start, columns.stop))
+        with open_raster(pair.image, self.bands) as raster:
+            part = raster.read(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        label = read_raster_label(pair.label, classes, bool(self.palette), window)
+        return part.values, covered(self.mask(pair, label, classes), part)
+
     def label(self, pair: Pair, classes: Mapping[str, str]) -> np.ndarray:
         """Ids or colours of the label's file, or the index map of polygons. Raises ValueError that names the file."""
         with opened(pair.image) as source:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.data.samples import Key, Samples, Source
 from seglab.labels import VOID
 
@@ -32,19 +32,19 @@ def room(device: torch.device, taken: int = 0) -> int:
     return int((free + taken) * SHARE) - taken
 
 
-def size(whole: PixelCache, positions: Iterable[int]) -> int:
+def size(whole: ImageSet, positions: Iterable[int]) -> int:
     """Bytes of these images and their labels."""
     return _pixels(whole, positions) * (whole.bands * whole.dtype.itemsize + 1)
 
 
-def _pixels(whole: PixelCache, positions: Iterable[int]) -> int:
+def _pixels(whole: ImageSet, positions: Iterable[int]) -> int:
     return sum(height * width for height, width in (whole.sizes[i] for i in positions))
 
 
 class Resident:
     """Images and index maps at `positions`, pixel after pixel in one tensor each, `[pixels,C]` and `uint8 [pixels]`."""
 
-    def __init__(self, whole: PixelCache, positions: Sequence[int], device: torch.device):
+    def __init__(self, whole: ImageSet, positions: Sequence[int], device: torch.device):
         count = _pixels(whole, positions)
         self.device = device
         self.size = size(whole, positions)

@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.data.patch import Patch
 from seglab.data.transforms import Augmentation
 from seglab.labels import VOID
@@ -29,7 +30,7 @@ class Source(NamedTuple):
 class Samples(Dataset):
     """Samples of whole images, each from its source; augmented when asked by (position, epoch)."""
 
-    def __init__(self, whole: PixelCache, augmentation: Augmentation | None, seed: int):
+    def __init__(self, whole: ImageSet, augmentation: Augmentation | None, seed: int):
         self.whole = whole
         self.augmentation = augmentation
         self.seed = seed
@@ -53,20 +54,27 @@ class Samples(Dataset):
 
     def source(self, key: Key) -> Source:
         """The source of a sample that only moves pixels."""
-        origin = self.origin(key)
+        return self._drawn(self.origin(key), key)
+
+    def _drawn(self, origin: Source, key: Key) -> Source:
         if self.augmentation is None or not isinstance(key, tuple):
             return origin
         return origin._replace(patch=self.augmentation.draw(origin.patch, self.seed, key[1], origin.number))
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
+        origin = self.origin(key)
+        image, mask = self._read(origin)
         if self.only_move or not isinstance(key, tuple):
-            source = self.source(key)
-            image, mask = self.whole[source.image]
-            image, mask = source.patch.of_pixels(image, 0), source.patch.of_pixels(mask, VOID)
+            patch = self._drawn(origin, key).patch.seen_from(*origin.patch.box[:2])
+            image, mask = patch.of_pixels(image, 0), patch.of_pixels(mask, VOID)
         else:
             assert self.augmentation is not None
-            source = self.origin(key)
-            image, mask = (pixels[source.patch.slices] for pixels in self.whole[source.image])
-            image, mask = self.augmentation(image, mask, self.seed, key[1], source.number)
+            image, mask = self.augmentation(image, mask, self.seed, key[1], origin.number)
             image, mask = image.copy(), mask.copy()  # the cache is mapped read-only
-        return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask), "name": source.name}
+        return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask), "name": origin.name}
+
+    def _read(self, origin: Source) -> tuple[np.ndarray, np.ndarray]:
+        """Its pixels and labels before they are augmented: of a window no more than its own."""
+        if origin.patch.shape == self.whole.sizes[origin.image]:
+            return self.whole[origin.image]
+        return self.whole.part(origin.image, *origin.patch.slices)

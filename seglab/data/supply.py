@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from seglab.data.image_set import Decoded, ImageSet
 from seglab.data.loaders import loader
 from seglab.data.resident import Resident, Sources, room, size
 from seglab.data.samples import Samples
@@ -40,17 +41,18 @@ class Supply:
         held = self._held(samples) if samples.only_move else None
         if held:
             return loader(Sources(samples), 0, False, collate_fn=held.batch, **batches)
-        return loader(samples, self.workers, self.device.type == "cuda", **batches)
+        return loader(samples, self.workers(samples.whole), self.device.type == "cuda", **batches)
 
-    @property
-    def workers(self) -> int:
+    def workers(self, images: ImageSet) -> int:
         """Processes that prepare batches: as many as asked.
 
-        `auto`: for a GPU, which else waits, one on each core but one; none for a CPU, which computes on all cores.
+        `auto`: one on each core but one where else a GPU waits, or where images are decoded each time; none for a CPU
+        and images that are decoded already.
         """
         if isinstance(self.num_workers, int):
             return self.num_workers
-        return max(1, min(MOST_WORKERS, self.cores - 1)) if self.device.type == "cuda" else 0
+        dear = self.device.type == "cuda" or not isinstance(images, Decoded)
+        return max(1, min(MOST_WORKERS, self.cores - 1)) if dear else 0
 
     def _held(self, samples: Samples) -> Resident | None:
         """The images of these samples on the device, uploaded now if they were not and fit; else None."""

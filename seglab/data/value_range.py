@@ -6,7 +6,7 @@ from math import isfinite
 
 import numpy as np
 
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.labels import VOID
 
 LARGEST = 128
@@ -17,6 +17,9 @@ EXACT = 1 << 24
 
 ROWS = 1 << 20
 """Pixels that are counted at once: more would be copied as a whole."""
+
+TOGETHER = 4
+"""Bands whose values are looked at in one reading of the images: float ones take 64 MB each, and twice that sorted."""
 
 PERCENTILES = (2, 98)
 
@@ -47,7 +50,7 @@ class Scaling:
         self.rasters = bands is not None
         self.given = given_range(value_range, len(bands or ()))
 
-    def range_of(self, cache: PixelCache, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
+    def range_of(self, cache: ImageSet, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
         """Low and high `float32 [C]` for data of which these train; None of RGB of 8 bits."""
         if not self.rasters:
             return None
@@ -80,29 +83,43 @@ def check_percentiles(percentiles: Sequence[float]) -> None:
 
 
 def percentile_range(
-    cache: PixelCache, indices: Sequence[int], percentiles: Sequence[float]
+    cache: ImageSet, indices: Sequence[int], percentiles: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Low and high `float32 [C]`: percentiles of each band over the pixels of these images that have a class.
 
     Of whole numbers they are exact, by a histogram; of floats they are those of every n-th pixel, where the images have
     more than n times EXACT pixels. Between two neighbouring values they are interpolated, as `np.percentile` does.
     """
-    of_band = _of_floats if cache.dtype.kind == "f" else _of_integers
-    found = np.array([of_band(cache, indices, band, percentiles) for band in range(cache.bands)])
+    of_bands = _of_floats if cache.dtype.kind == "f" else _of_integers
+
+    def ranges() -> np.ndarray:
+        groups = [range(first, min(first + TOGETHER, cache.bands)) for first in range(0, cache.bands, TOGETHER)]
+        return np.concatenate([of_bands(cache, indices, group, percentiles) for group in groups])
+
+    found = cache.remembered("percentiles", [list(indices), list(percentiles), EXACT], ranges)  # [C,2]
     for band in np.flatnonzero(found[:, 0] == found[:, 1]):
         value, both = found[band, 0], " and ".join(f"{p:g}" for p in percentiles)
         log.warning("band %d of the images: its percentiles %s are both %g, so it tells little", band + 1, both, value)
     return found[:, 0].astype(np.float32), found[:, 1].astype(np.float32)
 
 
-def _of_integers(cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float]) -> list[float]:
+def _of_integers(
+    cache: ImageSet, indices: Sequence[int], bands: range, percentiles: Sequence[float]
+) -> list[list[float]]:
     lowest = int(np.iinfo(cache.dtype).min)
-    counts = np.zeros(int(np.iinfo(cache.dtype).max) - lowest + 1, np.int64)
+    counts = np.zeros((len(bands), int(np.iinfo(cache.dtype).max) - lowest + 1), np.int64)
     for image, mask in (cache[i] for i in indices):
         rows = max(1, ROWS // mask.shape[1])
         for top in range(0, len(mask), rows):
-            values = image[top : top + rows, :, band][mask[top : top + rows] != VOID]
-            counts += np.bincount(values.astype(np.int64) - lowest, minlength=len(counts))
+            known = mask[top : top + rows] != VOID
+            for of_band, band in zip(counts, bands, strict=True):
+                values = image[top : top + rows, :, band][known].astype(np.int64) - lowest
+                of_band += np.bincount(values, minlength=counts.shape[1])
+    return [_percentiles_of(of_band, lowest, percentiles) for of_band in counts]
+
+
+def _percentiles_of(counts: np.ndarray, lowest: int, percentiles: Sequence[float]) -> list[float]:
+    """Percentiles of whole numbers, from `lowest` on, that are there so often `[values]`."""
     below = counts.cumsum()  # values of rank r, from 0, are the first of which more than r are as low
 
     def at(rank: float) -> float:
@@ -115,11 +132,14 @@ def _of_integers(cache: PixelCache, indices: Sequence[int], band: int, percentil
     return [at(p / 100 * (int(below[-1]) - 1)) for p in percentiles]
 
 
-def _of_floats(cache: PixelCache, indices: Sequence[int], band: int, percentiles: Sequence[float]) -> list[float]:
+def _of_floats(
+    cache: ImageSet, indices: Sequence[int], bands: range, percentiles: Sequence[float]
+) -> list[list[float]]:
     step = -(-sum(h * w for h, w in (cache.sizes[i] for i in indices)) // EXACT)
     parts = []
     for i in indices:
         image, mask = cache[i]
         chosen = mask.reshape(-1)[::step] != VOID
-        parts.append(image.reshape(-1, cache.bands)[::step, band][chosen])
-    return [float(v) for v in np.percentile(np.concatenate(parts).astype(np.float64), list(percentiles))]
+        parts.append(image.reshape(-1, cache.bands)[::step, bands.start : bands.stop][chosen])
+    values = np.concatenate(parts).astype(np.float64)
+    return [[float(v) for v in np.percentile(of_band, list(percentiles))] for of_band in values.T]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.data.patch import Patch
 from seglab.data.samples import Key, Samples, Source
 from seglab.data.transforms import Augmentation
@@ -65,7 +65,7 @@ class WindowGrid:
     It is read like a cache of images. Each pixel of a scene is in one window, called `<scene>_<top>_<left>`.
     """
 
-    def __init__(self, scenes: PixelCache, crop: tuple[int, int]):
+    def __init__(self, scenes: ImageSet, crop: tuple[int, int]):
         self.whole = scenes
         self.crop = crop
         self.windows = [w for i, size in enumerate(scenes.sizes) for w in tiled(i, size, crop)]
@@ -79,12 +79,14 @@ class WindowGrid:
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         window = self.windows[i]
-        image, mask = self.whole[window.scene]
-        return image[window.part], mask[window.part]
+        return self.whole.part(window.scene, *window.part)
 
     @cached_property
     def class_counts(self) -> np.ndarray:
         """Pixels of each class in each window, `int64 [N,K]`."""
+        return self.whole.remembered("windows", self.crop, self._counted)
+
+    def _counted(self) -> np.ndarray:
         classes = range(self.whole.class_counts.shape[1])
         masks = (self[i][1] for i in range(len(self)))
         counts = [[np.count_nonzero(mask == k) for k in classes] for mask in masks]  # 10 times faster than bincount

@@ -10,7 +10,7 @@ import numpy as np
 
 from seglab.predict.images import Look, images_of
 from seglab.report.study import Entry, Table, read_study
-from seglab.run.records import Validation
+from seglab.run.records import Validation, mapped
 from seglab.scores import iou_per_class, miou
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ class Inspection:
         except ValueError as e:
             raise ValueError(f"the data of {self.run.folder} is not at hand ({e})") from e
 
+    @cached_property
+    def _mapped(self) -> frozenset[str]:
+        """Names of the images whose maps the cell keeps."""
+        config = self.entry.config
+        return frozenset(mapped(self.validation.names, config.maps, config.pictures))
+
     def iou(self) -> np.ndarray:
         """`float64 [N,K]`: of each validation image and class, NaN where the class is neither there nor predicted."""
         return iou_per_class(self.validation.confusion)
@@ -117,12 +123,14 @@ class Inspection:
             raise ValueError(f"{name!r} is no validation image; accepted are {', '.join(self.validation.names)}")
         prediction = self.run.records.map(name)
         found = self.images(name)
-        if prediction is None or found is None:
+        if found is None or (prediction is None and name in self._mapped):
             raise ValueError(f"{name}: its {'map' if prediction is None else 'image'} is gone from {self.run.folder}")
         image, mask = found
-        if prediction.shape != mask.shape:
+        if prediction is not None and prediction.shape != mask.shape:
             raise ValueError(f"{name}: the image is {mask.shape}, its map {prediction.shape}: the data changed since")
         each = probabilities(self.network, image)
+        if prediction is None:  # not kept, since `maps` are fewer than the images
+            prediction = each.argmax(0).astype(np.uint8)
         confidence = np.take_along_axis(each, prediction[None].astype(np.int64), 0)[0]
         return Sample(name, image, mask, prediction, confidence)
 

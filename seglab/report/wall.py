@@ -16,6 +16,7 @@ from seglab.pages.pictures import RIGHT, WRONG, panel_parts, preview
 from seglab.predict.images import Look, images_of
 from seglab.report.study import Entry, Table
 from seglab.run.reading import RecordError, inside
+from seglab.run.records import evenly, mapped
 from seglab.scores import confusion, miou
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def build_wall(table: Table, data: "SegmentationData | Path | None" = None, most
     look = _looking(table, data, wall.notes)
     spent = 0
     kinds = choose(shown)
+    if shown[0].validation and (kept := len(with_maps(shown))) < (count := len(shown[0].validation.names)):
+        wall.notes.append(f"The samples are chosen among the {kept:,} of {count:,} whose maps are kept (maps=).")
     for name, why in kinds.items():
         try:
             row = _row(shown, name, why, look, table.classes)
@@ -114,15 +117,24 @@ def columns(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(longest.values(), key=lambda e: (e.cell.loss, e.cell.seed))[:MOST_COLUMNS]
 
 
+def with_maps(entries: Sequence[Entry]) -> frozenset[str]:
+    """Names of the images whose maps all of these cells keep."""
+    kept = [mapped(e.validation.names, e.config.maps, e.config.pictures) for e in entries if e.validation]
+    return frozenset(kept[0]).intersection(*kept)
+
+
 def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
     """Names -> reasons to show each: the `fixed` samples, the `worst`, and those on which the cells `disagree` most."""
     assert entries[0].validation
-    names = entries[0].validation.names
-    scores = np.stack([miou(e.validation.confusion) for e in entries if e.validation])  # [cells,N]
-    count = min(entries[0].config.pictures, len(names))
+    every = entries[0].validation.names
+    there = with_maps(entries)
+    at = [i for i, name in enumerate(every) if name in there]
+    names = [every[i] for i in at]
+    scores = np.stack([miou(e.validation.confusion[at]) for e in entries if e.validation])  # [cells,N]
     kinds: dict[str, list[str]] = {}
-    for i in np.linspace(0, len(names) - 1, count).round().astype(int):  # as SegmentationData.picture_indices
-        kinds.setdefault(names[i], []).append("fixed")
+    for i in evenly(len(every), entries[0].config.pictures):  # as SegmentationData.picture_indices
+        if every[i] in there:
+            kinds.setdefault(every[i], []).append("fixed")
     for i in np.argsort(np.nan_to_num(scores.mean(0), nan=1.0), kind="stable")[:WORST]:
         kinds.setdefault(names[i], []).append("worst")
     if len(entries) > 1:

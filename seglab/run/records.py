@@ -16,7 +16,7 @@ from seglab.scores import PROBABILITY_BINS
 MOST_PIXELS = 1e12
 """Of one class in one image, or of one bin."""
 
-__all__ = ["RecordError", "Records", "Validation"]
+__all__ = ["RecordError", "Records", "Validation", "evenly", "mapped"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class Validation:
     names: list[str]
     scenes: list[str]
     confusion: np.ndarray
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """`count` of so many positions, all if there are fewer, evenly spread: the same in every run."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+def mapped(names: Sequence[str], maps: int | None, pictures: int) -> list[str]:
+    """Those validation images, of all in their order, whose maps a cell of such a config keeps."""
+    if maps is None or len(names) <= maps:
+        return list(names)
+    return [names[i] for i in sorted({*evenly(len(names), maps), *evenly(len(names), pictures)})]
 
 
 class Records:

@@ -1,6 +1,7 @@
 """Keeps what a validation shows: in a cell's last epoch its maps and counts, and now and then a few maps to look at."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from seglab.data import SegmentationData
 from seglab.maps.evidence import Evidence, scored_batches
 from seglab.maps.scoring import Scored
 from seglab.models.network import Network
-from seglab.run.records import Records
+from seglab.run.records import Records, mapped
 
 
 class Keeper:
@@ -33,6 +34,12 @@ class Keeper:
         """Names of the fixed samples."""
         return [self.data.cache.names[i] for i in self.data.picture_indices(self.config.pictures)]
 
+    @cached_property
+    def mapped_names(self) -> frozenset[str]:
+        """Names of the images whose maps a cell keeps."""
+        names = [self.data.cache.names[i] for i in self.data.indices[1]]
+        return frozenset(mapped(names, self.config.maps, self.config.pictures))
+
     def begin(self, records: Records | None, shows: bool) -> None:
         """Starts a validation that is kept in `records`, and whose fixed samples are shown."""
         self.kept = records
@@ -44,12 +51,16 @@ class Keeper:
         """Sees `batch` as validation does, on its device."""
         if self._evidence is None and not self._shows:
             return
-        maps = dict(zip(batch["name"], scored.map.byte().cpu().numpy(), strict=True))
-        if self._shows:
-            self.maps |= {name: maps[name] for name in self.picture_names if name in maps}
-        if self._evidence is not None and self.kept is not None:
+        if self._evidence is not None:
             self._evidence.add(batch["name"], batch["mask"], scored)
-            for name, prediction in maps.items():
+        shown = set(self.picture_names) if self._shows else set()
+        kept = self.mapped_names if self.kept is not None else frozenset()
+        if not (shown | kept).intersection(batch["name"]):
+            return
+        maps = dict(zip(batch["name"], scored.map.byte().cpu().numpy(), strict=True))
+        self.maps |= {name: prediction for name, prediction in maps.items() if name in shown}
+        for name, prediction in maps.items():
+            if self.kept is not None and name in kept:
                 self.kept.write_map(name, prediction)
 
     def end(self, processes: int = 1) -> None:

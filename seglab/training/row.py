@@ -163,6 +163,8 @@ def _fit(
     clock = PhaseClock() if cell.config.profile and board else None
     writer = CheckpointWriter(cell.run)
     recorder = Recorder(cell, others, data, board, found, writer, on_cell_done)
+    if len(mapped := recorder.keeper.mapped_names) < len(data.indices[1]):
+        log.info("maps of %d of these are kept, evenly spread (maps=%s)", len(mapped), cell.config.maps)
     with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer, writer:
         try:
             task = fit(trainer, cell.config, data, found)

@@ -35,7 +35,8 @@ def images_by_name(
     Others are passed over, with a warning unless they have a suffix of `beside`.
     """
     try:
-        paths = sorted(folder.iterdir())
+        with os.scandir(folder) as there:
+            entries = sorted(there, key=lambda entry: entry.name)
     except OSError as e:
         missing = isinstance(e, FileNotFoundError | NotADirectoryError)
         problems.append(f"{folder.name}/: {'no such folder' if missing else f'not readable ({e.strerror})'}")
@@ -43,15 +44,17 @@ def images_by_name(
     found: dict[str, Path | None] = {}
     others: list[str] = []
     before = len(problems)
-    for path in paths:
-        if path.name.startswith("."):
+    for entry in entries:
+        if entry.name.startswith("."):
             continue
+        path = folder / entry.name
         name = composed(path.stem)
-        if path.is_dir():
+        regular = entry.is_file(follow_symlinks=False)  # which the folder tells without a look at the file
+        if not regular and path.is_dir():
             _folder(path, problems, others)
         elif path.suffix.lower() not in suffixes:
             others += [file_name(path)] if path.suffix.lower() not in beside else []
-        elif why := _unusable(path):
+        elif why := _unusable(path, regular):
             problems.append(f"{file_name(path)}: {why}")
             found.setdefault(name, None)
         elif first := found.get(name):
@@ -83,11 +86,9 @@ def _images_below(folder: Path) -> Iterator[str]:
         yield from (n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith("."))
 
 
-def _unusable(path: Path) -> str | None:
-    if not path.exists():
-        return "a link that leads nowhere"
-    if not path.is_file():
-        return "neither a file nor a link to one"
+def _unusable(path: Path, regular: bool) -> str | None:
+    if not regular and not path.is_file():
+        return "neither a file nor a link to one" if path.exists() else "a link that leads nowhere"
     if not os.access(path, os.R_OK):
         return "not readable (Permission denied)"
     try:

@@ -63,8 +63,12 @@ def _name(crs: Any) -> str:
     return str(crs.to_wkt()).partition('"')[2].partition('"')[0]
 
 
-def read_raster_label(path: Path, classes: Mapping[str, str], colors: bool) -> np.ndarray:
+def read_raster_label(
+    path: Path, classes: Mapping[str, str], colors: bool, window: tuple[tuple[int, int], tuple[int, int]] | None = None
+) -> np.ndarray:
     """Ids `[H,W]` or `[H,W,3]` in their own type, VOID where the file has no data; or with `colors` `uint8 [H,W,3]`.
+
+    `window`: only of these rows and columns, each from one to before another.
 
     Raises ValueError that names the file and the reason.
     """
@@ -72,8 +76,8 @@ def read_raster_label(path: Path, classes: Mapping[str, str], colors: bool) -> n
         _check_stored(source)
         alpha = [kind.name == "alpha" for kind in source.colorinterp]
         bands = [band for band, hidden in zip(source.indexes, alpha, strict=True) if not hidden]
-        values = np.moveaxis(source.read(bands), 0, -1)
-        hidden = source.dataset_mask() == 0
+        values = np.moveaxis(source.read(bands, window=window), 0, -1)
+        hidden = source.dataset_mask(window=window) == 0
         if colors:
             return _colors(source, values, hidden if any(alpha) else None)
         if len(bands) not in (1, 3) or values.dtype.kind not in "iuf" or (len(bands) == 3 and values.dtype != np.uint8):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from seglab.data import SegmentationData
-from seglab.data.cache import PixelCache
 from seglab.data.files.pixels import Pixels
 from seglab.data.files.rasters import Decoded
+from seglab.data.image_set import ImageSet
 from seglab.maps.boundary import DISTANCES, boundary_counts, boundary_f, boundary_f_per_class
 from seglab.maps.evidence import scored_batches
 from seglab.maps.scoring import Scoring, confusion_each
@@ -87,7 +87,7 @@ def whole_images(
 
 
 def tiled_images(
-    net: Network, images: PixelCache, indices: Sequence[int], tiling: Tiling, num_classes: int
+    net: Network, images: ImageSet, indices: Sequence[int], tiling: Tiling, num_classes: int
 ) -> Iterator[Counted]:
     """The images at these positions by tiles, as large images are mapped; `net` as `load_network` gives it."""
     for i in indices:

@@ -6,8 +6,8 @@ from seglab.config.foreign import build_reader
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
 from seglab.data import DataError, SegmentationData
-from seglab.data.cache import PixelCache
 from seglab.data.decoded import DecodedData
+from seglab.data.image_set import ImageSet
 from seglab.data.problems import grouped
 from seglab.data.windows import WindowGrid
 from seglab.predict.images import decoded_copy
@@ -54,7 +54,7 @@ def positions(data: SegmentationData, split: str, whole: bool = False) -> list[i
         raise ValueError(_one_line(data.root, e.problems)) from e
 
 
-def cache_of(data: SegmentationData) -> PixelCache | WindowGrid:
+def cache_of(data: SegmentationData) -> ImageSet | WindowGrid:
     """The decoded pixels. Raises ValueError, one line, for files that can't be used."""
     try:
         return data.cache

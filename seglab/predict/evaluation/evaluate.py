@@ -13,10 +13,11 @@ from seglab.config.read import of_data, read
 from seglab.data.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
+from seglab.machine.memory import free_memory
 from seglab.predict.evaluation.counting import Counted, Counts, tiled_images, whole_images
 from seglab.predict.evaluation.dataset import cache_of, data_of, positions
 from seglab.predict.evaluation.notes import ONCE, notes
-from seglab.predict.tiles.memory import bytes_per_pixel, free_memory, tiling_for
+from seglab.predict.tiles.memory import bytes_per_pixel, tiling_for
 from seglab.predict.trained import checkpoint_of, device_of, precision_on, ready, trained_network
 from seglab.run import checkpoints
 from seglab.run.evaluations import Evaluations, scored_as

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from seglab.config.schema import Config
-from seglab.data.cache import PixelCache
+from seglab.data.image_set import ImageSet
 from seglab.data.windows import WindowGrid
 from seglab.models.network import Network
 from seglab.predict.evaluation.dataset import cache_of, data_of, positions
@@ -21,7 +21,7 @@ SIDE = 256
 class Samples:
     """A run's images on both sides of its split, as positions in `cache`; drawn ones stand for a cache that is None."""
 
-    cache: PixelCache | WindowGrid | None
+    cache: ImageSet | WindowGrid | None
     training: Sequence[int]
     validation: Sequence[int]
     words: str

@@ -1,7 +1,6 @@
 """The memory that a map needs, known beforehand: a system without any left ends a process without a word."""
 
 import copy
-import resource
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from seglab.machine.memory import free_memory
 from seglab.models.network import Network
 from seglab.predict.tiles.tiling import Tiling
 
@@ -30,10 +30,6 @@ BUDGET = 700_000_000
 
 DECODED = 10
 """Bytes that decoding takes for each pixel: Pillow's four, three of the values, three of a copy."""
-
-LIMITS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-          ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))  # fmt: skip
-"""Where Linux tells a container's limit, and what is used of it."""
 
 
 class Peak(TorchDispatchMode):
@@ -106,29 +102,3 @@ def check_decoding(path: Path) -> None:
     if free is not None and DECODED * pixels > free:
         needed = f"reading {pixels / 1e6:.0f} million pixels needs {DECODED * pixels / 1e9:.1f} GB of memory"
         raise ValueError(f"{path}: {needed}, {free / 1e9:.1f} are free; a TIFF is read in parts")
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take; None where the system does not tell."""
-    found = []
-    known = _numbers(Path("/proc/meminfo"))
-    if "MemAvailable" in known:
-        found.append(known["MemAvailable"])
-    for limit, used in LIMITS:
-        try:
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # none, or "max"
-            continue
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    taken = _numbers(Path("/proc/self/status")).get("VmSize")
-    if most != resource.RLIM_INFINITY and taken is not None:
-        found.append(most - taken)
-    return min(found, default=None)
-
-
-def _numbers(path: Path) -> dict[str, int]:
-    """The lines `name: number kB` of a file of Linux, in bytes."""
-    if not path.exists():
-        return {}
-    words = (line.split() for line in path.read_text().splitlines())
-    return {w[0].rstrip(":"): 1024 * int(w[1]) for w in words if len(w) == 3 and w[2] == "kB"}

@@ -1,0 +1,134 @@
+"""Where decoded pixels are kept: on the disk, in memory, or nowhere. The pixels are the same in all three."""
+
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seglab.data.cache import (
+    LARGE,
+    CacheFull,
+    CacheUnusable,
+    amount,
+    cached,
+    locked,
+    need,
+    needed,
+    open_cache,
+    place,
+    read_index,
+)
+from seglab.data.decoding import decode
+from seglab.data.folder import FolderReader, Pair
+from seglab.data.image_set import ImageSet, InMemory
+from seglab.data.source import SourceImages
+from seglab.machine.files import write_whole
+from seglab.machine.memory import free_memory
+
+DISK, MEMORY, NONE = "disk", "memory", "none"
+KEPT = (DISK, MEMORY, NONE)
+
+log = logging.getLogger(__name__)
+
+
+def check_kept(kept: str | None) -> None:
+    """Raises ValueError for a place that there is not."""
+    if kept is not None and kept not in KEPT:
+        raise ValueError(f"cache={kept}: accepted is null, {', '.join(KEPT[:-1])} or {KEPT[-1]}")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """The rule: `kept` says where; null is the disk of `cache_dir`, and nowhere if it has no room for the pixels.
+
+    `windowed`: only windows of scenes are asked for.
+    """
+
+    kept: str | None
+    cache_dir: Path
+    reader: FolderReader
+    classes: Mapping[str, str]
+    size: tuple[int, int] | None
+    windowed: bool
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """Raises ValueError where windows of these pairs can't be read from their files, though nothing is kept."""
+        if self.kept == NONE and (why := self._whole_only(pairs)):
+            raise ValueError(f"data.cache=none with data.windows: {why}; accepted is data.cache=disk or memory")
+
+    def _whole_only(self, pairs: Sequence[Pair]) -> str | None:
+        if not self.windowed:
+            return None
+        return "data.size resizes whole scenes" if self.size else self.reader.whole_only(pairs)
+
+    def open(self, content: str, pairs: Sequence[Pair]) -> ImageSet:
+        """The decoded pairs. Raises DataError with every pair that can't be used, CacheFull and CacheUnusable."""
+        how = (self.reader, self.classes, self.size)
+        if self.kept == MEMORY:
+            return self._in_memory(content, pairs)
+        if self.kept == NONE:
+            return self._nowhere(content, pairs)
+        try:
+            return open_cache(self.cache_dir, content, pairs, *how)
+        except CacheFull as e:
+            if self.kept == DISK or self._whole_only(pairs):
+                raise
+            log.warning("%s. Nothing is kept: each image is decoded whenever it is needed", e)
+            return self._nowhere(content, pairs)
+
+    def _in_memory(self, content: str, pairs: Sequence[Pair]) -> InMemory:
+        bytes_needed, a_pixel = needed(pairs, self.reader, self.size)
+        free = free_memory()
+        if free is not None and bytes_needed > free:
+            raise ValueError(
+                f"data.cache=memory: {need(bytes_needed, a_pixel)}, {amount(free)} of memory are free; "
+                "accepted is data.cache=disk or none, or a smaller data.size"
+            )
+        if bytes_needed >= LARGE:
+            log.info("%s of memory", need(bytes_needed, a_pixel))
+        pixels = io.BytesIO()
+        copy = cached(self.cache_dir, content, self.reader, self.classes, self.size)
+        if copy is not None:
+            pixels.write(copy.bytes.data)
+            return InMemory(read_index(copy.path.parent), pixels.getbuffer())
+        index = decode(pairs, self.reader, self.classes, self.size, pixels.write)
+        return InMemory(index, pixels.getbuffer())
+
+    def _nowhere(self, content: str, pairs: Sequence[Pair]) -> SourceImages:
+        """Images by their files, all of which are decoded once, to check them: a later start remembers their index."""
+        how = (self.reader, self.classes, self.size)
+        copy = place(self.cache_dir, content, *how)
+        folder = copy.with_name(f"{copy.name}-index")
+        index = known_index(folder, pairs) or known_index(copy, pairs)
+        try:
+            with locked(folder) if index is None else nullcontext():
+                index = index or known_index(folder, pairs) or self._checked(folder, pairs)
+        except CacheUnusable as e:
+            log.warning("%s: the index can't be kept (%s), so the next start decodes all", folder, e.__cause__)
+            index = self._decoded(pairs)
+        return SourceImages(index, pairs, *how, folder)
+
+    def _checked(self, folder: Path, pairs: Sequence[Pair]) -> dict[str, Any]:
+        index = self._decoded(pairs)
+        folder.mkdir(exist_ok=True)
+        write_whole(folder / "index.json", json.dumps(index))
+        return index
+
+    def _decoded(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        index = decode(pairs, self.reader, self.classes, self.size, lambda pixels: memoryview(pixels).nbytes)
+        log.info("decoded %d pairs once to check them; nothing but an index of them is kept", len(pairs))
+        return index
+
+
+def known_index(folder: Path, pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """The index that a folder keeps of these pairs; None where there is none, or a damaged one."""
+    try:
+        found = read_index(folder)
+        whole = all(len(found[key]) == len(pairs) for key in ("sizes", "class_counts", "originals", "scenes"))
+        return found if whole and found["names"] == [pair.name for pair in pairs] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
