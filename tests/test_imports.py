@@ -4,14 +4,14 @@ import gc
 
 import pytest
 
-from seglab.machine.imports import without_collection
+from seglab.machine.imports import _freeze, without_collection
 
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_collection_rests_and_is_as_it_was(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     frozen: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
-    monkeypatch.setattr(gc, "get_freeze_count", lambda: len(frozen))
+    _freeze.cache_clear()
     before = gc.isenabled()
     (gc.enable if enabled else gc.disable)()
     try:

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 
 @contextmanager
@@ -19,5 +20,10 @@ def without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-        if not gc.get_freeze_count():  # once, at the start: later there may be garbage, which would stay for ever
-            gc.freeze()
+        _freeze()
+
+
+@cache
+def _freeze() -> None:
+    """Once, at the start: later there may be garbage, which would stay for ever."""
+    gc.freeze()

@@ -34,6 +34,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     @momentum.setter
     def momentum(self, value: float) -> None:
         self.shared = Momentum(value)
+        self.__dict__["momentum"] = value  # what torch's own class has, and prints
 
     def forward(self, input: Tensor) -> Tensor:
         learnt = self.running_mean, self.running_var, self.weight, self.bias
