@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seglab.data.cache import open_cache
-from seglab.data.content import content_hash
-from seglab.data.digests import Digests
 from seglab.data.folder import FolderReader
+from seglab.data.kept.cache import open_cache
+from seglab.data.kept.content import content_hash
+from seglab.data.kept.digests import Digests
 from seglab.run.folder import Run
 from tests.test_conf import composed
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seglab.data import DataError, FolderReader, cache
-from seglab.data.cache import CacheFull, PixelCache, cached, open_cache
-from seglab.data.content import content_hash
-from seglab.data.digests import Digests
+from seglab.data import DataError, FolderReader
+from seglab.data.kept import cache
+from seglab.data.kept.cache import CacheFull, PixelCache, cached, open_cache
+from seglab.data.kept.content import content_hash
+from seglab.data.kept.digests import Digests
 from tests.commands import FORKS
 from tests.conftest import write_pair
 from tests.test_data import CLASSES, make

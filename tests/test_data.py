@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from seglab.data import DataError, FolderReader, SegmentationData
+from seglab.data.augment.transforms import Augmentation
 from seglab.data.decoded import DecodedData
-from seglab.data.transforms import Augmentation
 from seglab.labels import VOID
 from tests.conftest import write_pair
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from seglab.data import DataError, FolderReader, digests
-from seglab.data.content import content_hash
-from seglab.data.digests import FILE, YOUNG, Digests
+from seglab.data import DataError, FolderReader
+from seglab.data.kept import digests
+from seglab.data.kept.content import content_hash
+from seglab.data.kept.digests import FILE, YOUNG, Digests
 from tests.commands import FORKS
 from tests.test_data import make
 

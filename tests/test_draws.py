@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from seglab.data.draws import only_moves
-from seglab.data.patch import FLIPPED, TRANSPOSED, Patch
-from seglab.data.transforms import Augmentation
+from seglab.data.augment.draws import only_moves
+from seglab.data.augment.patch import FLIPPED, TRANSPOSED, Patch
+from seglab.data.augment.transforms import Augmentation
 from seglab.labels import VOID
 
 SIZES = [(24, 24), (31, 18), (16, 40), (1, 7), (9, 9)]

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seglab.config.compose import config_of
 from seglab.config.parts import build_data, build_task
-from seglab.data.loaders import PIXELS_AT_ONCE, scored_at_once
+from seglab.data.batches.loaders import PIXELS_AT_ONCE, scored_at_once
 from seglab.machine.environment import computing_device, gpus_are_alike, warn_of_unseen_gpus
 from seglab.machine.isolation import isolated
 from seglab.machine.precision import resolved_precision

@@ -14,10 +14,11 @@ from PIL import Image
 
 from seglab.config.compose import config_of
 from seglab.config.identity import identity
-from seglab.data import FolderReader, keeping
-from seglab.data.cache import CacheFull, CacheUnusable, PixelCache
-from seglab.data.image_set import InMemory
-from seglab.data.source import SourceImages
+from seglab.data import FolderReader
+from seglab.data.kept import keeping
+from seglab.data.kept.cache import CacheFull, CacheUnusable, PixelCache
+from seglab.data.kept.image_set import InMemory
+from seglab.data.kept.source import SourceImages
 from tests.conftest import write_pair
 from tests.test_conf import composed
 from tests.test_data import make, problems
@@ -127,8 +128,8 @@ def test_windows_of_images_that_are_decoded_whole_are_refused(root: Path, full: 
 
 def test_a_large_set_tells_its_size_before_it_is_decoded(root: Path, monkeypatch, caplog) -> None:
     said: list[str] = []
-    monkeypatch.setattr("seglab.data.cache.LARGE", 19_200)
-    monkeypatch.setattr("seglab.data.cache.write", lambda *_: said.extend(caplog.messages) or 1 / 0)
+    monkeypatch.setattr("seglab.data.kept.cache.LARGE", 19_200)
+    monkeypatch.setattr("seglab.data.kept.cache.write", lambda *_: said.extend(caplog.messages) or 1 / 0)
     with caplog.at_level(logging.INFO), pytest.raises(ZeroDivisionError):
         make(root, cache="disk").setup()
     wanted = f"{root.parent / 'cache'}: decoded data need 0.0 GB (4 bytes a pixel), "

@@ -15,10 +15,11 @@ from seglab.config.compose import composed
 from seglab.config.identity import identity
 from seglab.config.parts import build_data
 from seglab.config.schema import Config, ConfigError, plain
-from seglab.data import DataError, SegmentationData, decoding, raster_reader
-from seglab.data.cache import open_cache
+from seglab.data import DataError, SegmentationData, raster_reader
 from seglab.data.files.raster_labels import read_raster_label
 from seglab.data.folder import median_metres
+from seglab.data.kept import decoding
+from seglab.data.kept.cache import open_cache
 from seglab.data.raster_reader import RasterReader
 from seglab.labels import VOID
 from tests.polygons import CLASSES, ROOF, TREE, rectangle, write_polygons

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seglab.data import supply
-from seglab.data.cache import PixelCache
-from seglab.data.image_set import ImageSet, InMemory
-from seglab.data.patch import Patch
-from seglab.data.resident import SHARE, Resident, room, size
-from seglab.data.samples import Source
-from seglab.data.source import SourceImages
-from seglab.data.supply import Supply, copied
-from seglab.data.windows import DrawnWindows
+from seglab.data.augment.patch import Patch
+from seglab.data.batches import supply
+from seglab.data.batches.resident import SHARE, Resident, room, size
+from seglab.data.batches.samples import Source
+from seglab.data.batches.supply import Supply, copied
+from seglab.data.batches.windows import DrawnWindows
+from seglab.data.kept.cache import PixelCache
+from seglab.data.kept.image_set import ImageSet, InMemory
+from seglab.data.kept.source import SourceImages
 from seglab.labels import VOID
 from tests.conftest import write_pair
 from tests.test_data import make

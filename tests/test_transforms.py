@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seglab.audit.audit import audit
-from seglab.data.probe import faults
+from seglab.data.augment.probe import faults
 from seglab.labels import VOID
 from tests.test_data import make, problems
 

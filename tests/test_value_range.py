@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seglab.data import value_range
-from seglab.data.image_set import ImageSet
+from seglab.data.kept.image_set import ImageSet
 from seglab.data.value_range import given_range, percentile_range
 from seglab.labels import VOID
 from seglab.models.network import IMAGENET_MEAN, IMAGENET_STD

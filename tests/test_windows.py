@@ -12,8 +12,8 @@ from PIL import Image
 from test_data import loaded, make, problems
 
 from seglab.data import SegmentationData
-from seglab.data.loaders import EpochOrder
-from seglab.data.windows import DrawnWindows, WindowGrid, window_named
+from seglab.data.batches.loaders import EpochOrder
+from seglab.data.batches.windows import DrawnWindows, WindowGrid, window_named
 from seglab.labels import VOID
 from seglab.predict.evaluation.evaluate import Wish, evaluate
 from seglab.report.page import write_report

@@ -19,9 +19,9 @@ from seglab.audit.survey import Record, Source, survey
 from seglab.config.compose import composed
 from seglab.config.parts import build_data
 from seglab.data import DataError, SegmentationData
-from seglab.data.decoding import other_kind
 from seglab.data.files.resize import resized
 from seglab.data.fitness import label_problems, size_problems
+from seglab.data.kept.decoding import other_kind
 from seglab.pages.pictures import preview
 
 log = logging.getLogger(__name__)

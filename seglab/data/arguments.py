@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seglab.data.supply import AUTO
+from seglab.data.batches.supply import AUTO
 
 
 def check_numbers(batch_size: int, num_workers: int | str) -> None:

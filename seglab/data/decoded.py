@@ -4,8 +4,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from seglab.data.cache import PixelCache
 from seglab.data.folder import Pair
+from seglab.data.kept.cache import PixelCache
 from seglab.data.module import SegmentationData
 
 

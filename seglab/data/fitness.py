@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seglab.data.batches.windows import too_small
 from seglab.data.presence import empty_labels
-from seglab.data.windows import too_small
 
 if TYPE_CHECKING:
     from seglab.data.module import SegmentationData

@@ -13,21 +13,21 @@ from torch.utils.data import DataLoader
 
 from seglab.data import fitness
 from seglab.data.arguments import check_numbers, height_width
+from seglab.data.augment.transforms import Augmentation
+from seglab.data.batches.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
+from seglab.data.batches.supply import AUTO, Supply, copied
+from seglab.data.batches.windows import DrawnWindows, WindowGrid, check_windows
 from seglab.data.classes import check_classes
-from seglab.data.content import content_hash
-from seglab.data.digests import Digests
 from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.image_set import ImageSet
-from seglab.data.keeping import Keeping, check_kept
-from seglab.data.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
+from seglab.data.kept.content import content_hash
+from seglab.data.kept.digests import Digests
+from seglab.data.kept.image_set import ImageSet
+from seglab.data.kept.keeping import Keeping, check_kept
 from seglab.data.presence import TRAIN, VAL, absent_classes
 from seglab.data.problems import DataError
 from seglab.data.split import Rule, SplitError
-from seglab.data.supply import AUTO, Supply, copied
-from seglab.data.transforms import Augmentation
 from seglab.data.value_range import Scaling
-from seglab.data.windows import DrawnWindows, WindowGrid, check_windows
 from seglab.labels import one_hot
 
 __all__ = ["EpochOrder", "SegmentationData", "Tiles"]

@@ -6,7 +6,7 @@ from math import isfinite
 
 import numpy as np
 
-from seglab.data.image_set import ImageSet
+from seglab.data.kept.image_set import ImageSet
 from seglab.labels import VOID
 
 LARGEST = 128

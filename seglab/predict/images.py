@@ -13,7 +13,7 @@ from seglab.config.schema import Config
 from seglab.run.folder import Run
 
 if TYPE_CHECKING:
-    from seglab.data.cache import PixelCache
+    from seglab.data.kept.cache import PixelCache
 
 Look = Callable[[str], tuple[np.ndarray, np.ndarray] | None]
 """Name -> image `[H,W,C]` and index map `uint8 [H,W]`, or None."""
@@ -29,7 +29,7 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
 
 def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
     """The content of the data that a run was trained on, and their decoded copy. Raises ValueError, one line."""
-    from seglab.data.cache import cached
+    from seglab.data.kept.cache import cached
 
     content = run.environment().get("data") if run.environment_file.exists() else None
     if not content:
@@ -41,7 +41,7 @@ def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
 
 
 def _decoded(run: Run, config: Config) -> Look:
-    from seglab.data.windows import WindowGrid
+    from seglab.data.batches.windows import WindowGrid
 
     _, whole = decoded_copy(run, config)
     window = of_data(config).window
@@ -51,8 +51,8 @@ def _decoded(run: Run, config: Config) -> Look:
 
 
 def _read_from(root: Path, config: Config) -> Look:
+    from seglab.data.batches.windows import window_named
     from seglab.data.files.resize import resized
-    from seglab.data.windows import window_named
 
     reader = build_reader(config)
     pairs, faults = reader.pairs(root)

@@ -12,7 +12,7 @@ from torch import Tensor
 from seglab.data import SegmentationData
 from seglab.data.files.pixels import Pixels
 from seglab.data.files.rasters import Decoded
-from seglab.data.image_set import ImageSet
+from seglab.data.kept.image_set import ImageSet
 from seglab.maps.boundary import DISTANCES, boundary_counts, boundary_f, boundary_f_per_class
 from seglab.maps.evidence import scored_batches
 from seglab.maps.scoring import Scoring, confusion_each

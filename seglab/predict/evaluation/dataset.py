@@ -6,10 +6,10 @@ from seglab.config.foreign import build_reader
 from seglab.config.read import of_data, own_cache
 from seglab.config.schema import Config
 from seglab.data import DataError, SegmentationData
+from seglab.data.batches.windows import WindowGrid
 from seglab.data.decoded import DecodedData
-from seglab.data.image_set import ImageSet
+from seglab.data.kept.image_set import ImageSet
 from seglab.data.problems import grouped
-from seglab.data.windows import WindowGrid
 from seglab.predict.images import decoded_copy
 from seglab.run.folder import Run
 

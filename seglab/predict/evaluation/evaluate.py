@@ -10,7 +10,7 @@ import torch
 
 from seglab.config.foreign import check_model
 from seglab.config.read import of_data, read
-from seglab.data.loaders import scored_at_once
+from seglab.data.batches.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
 from seglab.machine.memory import free_memory

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from seglab.config.schema import Config
-from seglab.data.image_set import ImageSet
-from seglab.data.windows import WindowGrid
+from seglab.data.batches.windows import WindowGrid
+from seglab.data.kept.image_set import ImageSet
 from seglab.models.network import Network
 from seglab.predict.evaluation.dataset import cache_of, data_of, positions
 from seglab.run.folder import Run

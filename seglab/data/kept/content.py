@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seglab.data.digests import Digests
 from seglab.data.folder import Pair
+from seglab.data.kept.digests import Digests
 from seglab.data.problems import DataError
 
 

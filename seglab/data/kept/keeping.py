@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seglab.data.cache import (
+from seglab.data.folder import FolderReader, Pair
+from seglab.data.kept.cache import (
     LARGE,
     CacheFull,
     CacheUnusable,
@@ -22,10 +23,9 @@ from seglab.data.cache import (
     place,
     read_index,
 )
-from seglab.data.decoding import decode
-from seglab.data.folder import FolderReader, Pair
-from seglab.data.image_set import ImageSet, InMemory
-from seglab.data.source import SourceImages
+from seglab.data.kept.decoding import decode
+from seglab.data.kept.image_set import ImageSet, InMemory
+from seglab.data.kept.source import SourceImages
 from seglab.machine.files import write_whole
 from seglab.machine.memory import free_memory
 

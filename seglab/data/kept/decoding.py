@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from seglab.data.files.resize import resized
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.image_set import aligned
+from seglab.data.kept.image_set import aligned
 from seglab.data.problems import DataError, file_name
 from seglab.labels import VOID
 

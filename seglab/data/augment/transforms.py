@@ -7,9 +7,9 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from seglab.data import probe
-from seglab.data.draws import Draws, only_moves, seeded
-from seglab.data.patch import Patch
+from seglab.data.augment import probe
+from seglab.data.augment.draws import Draws, only_moves, seeded
+from seglab.data.augment.patch import Patch
 from seglab.labels import VOID
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from seglab.data.decoding import write
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.image_set import Decoded
+from seglab.data.kept.decoding import write
+from seglab.data.kept.image_set import Decoded
 
 VERSION = 2  # of the file layout below and of what is written into it
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from seglab.data.digests import Stamp
 from seglab.data.files.resize import resized
 from seglab.data.folder import FolderReader, Pair
-from seglab.data.image_set import ImageSet
+from seglab.data.kept.digests import Stamp
+from seglab.data.kept.image_set import ImageSet
 from seglab.data.problems import file_name
 from seglab.machine.files import replacing
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from seglab.data.image_set import ImageSet
-from seglab.data.patch import Patch
-from seglab.data.transforms import Augmentation
+from seglab.data.augment.patch import Patch
+from seglab.data.augment.transforms import Augmentation
+from seglab.data.kept.image_set import ImageSet
 from seglab.labels import VOID
 
 Key = int | tuple[int, int]

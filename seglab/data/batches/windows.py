@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seglab.data.image_set import ImageSet
-from seglab.data.patch import Patch
-from seglab.data.samples import Key, Samples, Source
-from seglab.data.transforms import Augmentation
+from seglab.data.augment.patch import Patch
+from seglab.data.augment.transforms import Augmentation
+from seglab.data.batches.samples import Key, Samples, Source
+from seglab.data.kept.image_set import ImageSet
 
 BALANCES = ("classes",)
 DRAW = 1

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seglab.data.image_set import ImageSet
-from seglab.data.patch import Patch
-from seglab.data.samples import Key, Samples, Source
-from seglab.data.transforms import Augmentation
-from seglab.data.windows import WindowGrid
+from seglab.data.augment.patch import Patch
+from seglab.data.augment.transforms import Augmentation
+from seglab.data.batches.samples import Key, Samples, Source
+from seglab.data.batches.windows import WindowGrid
+from seglab.data.kept.image_set import ImageSet
 
 PIXELS_AT_ONCE = 2**24
 """Pixels of a batch that is scored, at most: 16 images of 1024 x 1024. Memory for more than these is some GiB.

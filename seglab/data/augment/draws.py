@@ -10,7 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from seglab.data.patch import Corners, Patch
+from seglab.data.augment.patch import Corners, Patch
 from seglab.labels import VOID
 
 TURNS = {A.NoOp, A.HorizontalFlip, A.VerticalFlip, A.Transpose, A.RandomRotate90, A.D4, A.SquareSymmetry}

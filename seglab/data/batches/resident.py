@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from seglab.data.image_set import ImageSet
-from seglab.data.samples import Key, Samples, Source
+from seglab.data.batches.samples import Key, Samples, Source
+from seglab.data.kept.image_set import ImageSet
 from seglab.labels import VOID
 
 SHARE = 0.25

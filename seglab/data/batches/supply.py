@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from seglab.data.image_set import Decoded, ImageSet
-from seglab.data.loaders import loader
-from seglab.data.resident import Resident, Sources, room, size
-from seglab.data.samples import Samples
+from seglab.data.batches.loaders import loader
+from seglab.data.batches.resident import Resident, Sources, room, size
+from seglab.data.batches.samples import Samples
+from seglab.data.kept.image_set import Decoded, ImageSet
 
 AUTO = "auto"
 
