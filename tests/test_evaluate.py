@@ -196,7 +196,7 @@ def test_what_can_not_be_scored_is_one_line(run: Run, seglab, images: Path, tmp_
     assert "not on this machine" in said("--device", "cuda")
     assert "accepted are multiples of 4" in said("--tile", 30)
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "no cache"))
-    assert "--data ROOT shows it" in said()
+    assert "accepted are --data ROOT, and another cache" in said()
     config = run.config()
     del config["data"]["test_scenes"]
     run.config_file.write_text(yaml.safe_dump(config))

@@ -101,7 +101,10 @@ def test_images_come_from_the_cache_or_from_the_root_given(
     assert (Inspection(entry).sample(name).image == inspection.sample(name).image).all()
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "empty"))
     assert (Inspection(entry, images).sample(name).image == inspection.sample(name).image).all()
-    with pytest.raises(ValueError, match=r"is not at hand \(.*empty holds no copy of it; --data ROOT shows it\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"is not at hand \(.*empty holds no decoded copy of its data; accepted are --data ROOT.*\)",
+    ):
         Inspection(entry).sample(name)
 
 

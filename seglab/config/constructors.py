@@ -157,6 +157,8 @@ def _words(hint: Any) -> str:
     arguments = typing.get_args(hint)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return " or ".join(_words(a) for a in arguments if getattr(a, "__name__", "") != "Tensor")
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(str, arguments))
     if arguments:
         origin = getattr(typing.get_origin(hint), "__name__", str(hint))
         return f"{origin}[{', '.join(_words(a) for a in arguments)}]"

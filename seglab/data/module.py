@@ -3,7 +3,7 @@
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import albumentations as A
 import numpy as np
@@ -15,7 +15,7 @@ from seglab.data import fitness
 from seglab.data.arguments import check_numbers, height_width
 from seglab.data.augment.transforms import Augmentation
 from seglab.data.batches.loaders import EpochOrder, Tiles, equal_batches, scored_at_once
-from seglab.data.batches.supply import AUTO, Supply, copied
+from seglab.data.batches.supply import Supply, copied
 from seglab.data.batches.windows import DrawnWindows, WindowGrid, check_windows
 from seglab.data.classes import check_classes
 from seglab.data.files.listing import composed
@@ -56,7 +56,7 @@ class SegmentationData(pl.LightningDataModule):
         size: int | list[int] | None = None,
         crop: int | list[int] | None = None,
         batch_size: int = 8,
-        num_workers: int | str = AUTO,
+        num_workers: int | Literal["auto"] = "auto",
         val_scenes: list[str] | None = None,
         val_fraction: float = 0.2,
         fold: int | None = None,
@@ -70,7 +70,7 @@ class SegmentationData(pl.LightningDataModule):
         bands: list[int] | None = None,
         percentiles: list[float] | None = None,
         value_range: list[float] | list[list[float]] | None = None,
-        cache: str | None = None,
+        cache: Literal["disk", "memory", "none"] | None = None,
         verify: bool = False,
     ):
         super().__init__()

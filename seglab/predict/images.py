@@ -36,7 +36,8 @@ def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
         raise ValueError("the run does not tell its content; --data ROOT shows it")
     found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
     if found is None:
-        raise ValueError(f"{own_cache()} holds no copy of it; --data ROOT shows it")
+        accepted = "accepted are --data ROOT, and another cache in SEGLAB_CACHE"
+        raise ValueError(f"{own_cache()} holds no decoded copy of its data; {accepted}")
     return content, found
 
 

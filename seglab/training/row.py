@@ -164,7 +164,8 @@ def _fit(
     writer = CheckpointWriter(cell.run)
     recorder = Recorder(cell, others, data, board, found, writer, on_cell_done)
     if len(mapped := recorder.keeper.mapped_names) < len(data.indices[1]):
-        log.info("maps of %d of these are kept, evenly spread (maps=%s)", len(mapped), cell.config.maps)
+        kept_by = (cell.config.maps, cell.config.pictures)
+        log.info("maps of %d of these are kept, evenly spread (maps=%s, pictures=%d)", len(mapped), *kept_by)
     with trainer_of(cell.config, [recorder.gauges, recorder], clock, arguments) as trainer, writer:
         try:
             task = fit(trainer, cell.config, data, found)

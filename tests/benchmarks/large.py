@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000, help="drawn tiles")
     parser.add_argument("--gigabytes", type=float, default=50, help="size of the huge set once it is decoded")
     arguments = parser.parse_args()
+    if arguments.images < 10 or arguments.gigabytes <= 0:
+        parser.error("accepted are --images of 10 or more, and --gigabytes above 0")
     kept = arguments.out / "cache"
     if {"tiles", "audit"} & {*arguments.rows}:
         tiles = written(arguments.out / f"tiles{arguments.images}", draw_tiles, arguments.images // DRAWN // TURNS)

@@ -88,6 +88,8 @@ class Digests:
         read = {path: got for path, got in found.items() if isinstance(got, Digest)}
         self._keep(read, known)
         problems = [got for got in found.values() if isinstance(got, str)]
+        if self.verify:
+            log.info("data.verify=true: %d files were read again", len(read))
         return {path: got.sha256 for path, got in read.items()}, problems
 
     def _keep(self, digests: Mapping[Path, Digest], known: Mapping[Path, Digest]) -> None:
