@@ -1,6 +1,8 @@
 """Where decoded pixels are kept changes no pixel, and what does not fit is one line."""
 
+import errno
 import logging
+import os
 import shutil
 from collections import namedtuple
 from collections.abc import Iterator
@@ -187,3 +189,50 @@ def test_a_place_that_there_is_not(root: Path) -> None:
     with pytest.raises(ValueError, match="cache=ram: accepted is null, disk, memory or none"):
         make(root, cache="ram")
     assert np.array_equal(make(root, cache="memory").cache[0][0], make(root).cache[0][0])
+
+
+class Restless(Counting):
+    """A reader while which somebody writes another label: its content was told before."""
+
+    def load(self, pair, classes):
+        loaded = super().load(pair, classes)
+        if pair.name == "1":
+            label = pair.label.with_name("7.png")
+            other = label.with_name(".other")
+            other.write_bytes(label.with_name("3.png").read_bytes())
+            other.rename(label)
+        return loaded
+
+
+@pytest.mark.parametrize("kept", ["disk", "memory", "none"])
+def test_a_file_that_changes_between_its_digest_and_its_decoding_poisons_nothing(root: Path, kept: str) -> None:
+    before = make(root, cache=kept)
+    data = make(root, cache=kept, reader=Restless())
+    assert data.content == before.content
+    with pytest.raises(ValueError, match=r"^label/7\.png: changed while the data were read; accepted are files that stay$"):
+        data.setup()
+    assert not list((root.parent / "cache").glob("*/"))
+    after = make(root, cache=kept)
+    after.setup()
+    assert after.content != before.content and (after.cache[6][1] == after.cache[2][1]).all()
+
+
+def test_an_index_that_can_not_be_written_is_made_again(root: Path, monkeypatch, caplog) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(keeping, "write_whole", full)
+    reader = Counting()
+    assert len(make(root, cache="none", reader=reader).cache) == 10 == len(reader._loaded)
+    assert "the index can't be kept ([Errno 28]" in caplog.text
+
+
+def test_a_copy_that_is_there_needs_no_lock(root: Path, monkeypatch) -> None:
+    """Many processes may share a folder that they can't write."""
+    make(root).setup()
+
+    def refused(folder: Path) -> None:
+        raise AssertionError(folder)
+
+    monkeypatch.setattr("seglab.data.kept.cache.locked", refused)
+    make(root).setup()

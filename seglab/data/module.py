@@ -87,8 +87,9 @@ class SegmentationData(pl.LightningDataModule):
         self.crop = height_width("crop", crop)
         check_windows(windows, balance, self.crop)
         self.windows, self.balance = windows, balance
-        self._keeping = Keeping(cache, self.cache_dir, reader, classes, self.size, windows is not None)
         self._digests = Digests(self.cache_dir, verify)
+        how = (reader, classes, self.size, windows is not None, self._digests.check)
+        self._keeping = Keeping(cache, self.cache_dir, *how)
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.seed = seed

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -87,12 +87,16 @@ def open_cache(
     reader: FolderReader,
     classes: Mapping[str, str],
     size: tuple[int, int] | None,
+    check: Callable[[], None] = lambda: None,
 ) -> PixelCache:
     """The decoded pairs, each resized to `size` (H, W) if given: from `cache_dir`, or decoded now.
 
-    A second process that needs the same waits for the first. Raises DataError with every pair that can't be used, and
-    CacheFull where the pixels do not fit on the disk.
+    A second process that needs the same waits for the first. Raises DataError with every pair that can't be used,
+    CacheFull where the pixels do not fit on the disk, and what `check` raises after decoding.
     """
+    there = cached(cache_dir, content, reader, classes, size)
+    if there is not None:
+        return there  # also of a folder that can't be written
     folder = place(cache_dir, content, reader, classes, size)
     with locked(folder):
         if folder.exists():
@@ -101,7 +105,7 @@ def open_cache(
             except (OSError, ValueError, KeyError) as e:
                 log.warning("the cache %s is damaged (%s): made again", folder, e)
                 shutil.rmtree(folder)
-        _make(folder, pairs, reader, classes, size)
+        _make(folder, pairs, reader, classes, size, check)
         return PixelCache(folder)
 
 
@@ -123,6 +127,7 @@ def _make(
     reader: FolderReader,
     classes: Mapping[str, str],
     size: tuple[int, int] | None,
+    check: Callable[[], None],
 ) -> None:
     """Decodes into `folder`, which appears whole or not at all. Raises CacheFull and CacheUnusable."""
     bytes_needed, a_pixel = needed(pairs, reader, size)
@@ -134,6 +139,7 @@ def _make(
     making = _new(folder.parent)
     try:
         write(making, pairs, reader, classes, size)
+        check()
         making.rename(folder)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):

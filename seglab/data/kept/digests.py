@@ -27,7 +27,7 @@ WAIT = 30.0
 """Seconds that one process waits for another that writes."""
 
 TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT, digest TEXT, seal TEXT) WITHOUT ROWID"
-UNUSABLE = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")
+UNUSABLE = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_CONSTRAINT_NOTNULL")
 """Errors of a file that is damaged, or another program's: it is replaced."""
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class Digests:
     def __init__(self, folder: Path, verify: bool = False):
         self.folder = folder
         self.verify = verify
+        self._stamps: dict[Path, Stamp] = {}
 
     def of(self, paths: Iterable[Path]) -> tuple[dict[Path, str], list[str]]:
         """The sha256 of each file that can be read, and a problem for each that can't."""
@@ -90,7 +91,14 @@ class Digests:
         problems = [got for got in found.values() if isinstance(got, str)]
         if self.verify:
             log.info("data.verify=true: %d files were read again", len(read))
+        self._stamps = {path: got.stamp for path, got in read.items()}
         return {path: got.sha256 for path, got in read.items()}, problems
+
+    def check(self) -> None:
+        """Raises ValueError if a file is no longer the one whose digest was asked for: pixels would be of another."""
+        changed = [file_name(path) for path, stamp in self._stamps.items() if not _has(path, stamp)]
+        if changed:
+            raise ValueError(f"{some(changed)}: changed while the data were read; accepted are files that stay")
 
     def _keep(self, digests: Mapping[Path, Digest], known: Mapping[Path, Digest]) -> None:
         """Remembers what was read now, and forgets, with a warning, what was remembered wrongly."""
@@ -146,8 +154,12 @@ class Digests:
 
 def _unchanged(path: Path, before: Digest) -> bool:
     """True of a file that has the stamp of a digest, and not since just now."""
+    return _has(path, before.stamp) and before.stamp.settled
+
+
+def _has(path: Path, stamp: Stamp) -> bool:
     try:
-        return before.stamp == Stamp.of(path.stat()) and before.stamp.settled
+        return stamp == Stamp.of(path.stat())
     except OSError:
         return False  # which reading says
 

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ from seglab.machine.memory import free_memory
 DISK, MEMORY, NONE = "disk", "memory", "none"
 KEPT = (DISK, MEMORY, NONE)
 
+NOT_KEPT = "%s: the index can't be kept (%s), so the next start decodes all"
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,8 @@ def check_kept(kept: str | None) -> None:
 class Keeping:
     """The rule: `kept` says where; null is the disk of `cache_dir`, and nowhere if it has no room for the pixels.
 
-    `windowed`: only windows of scenes are asked for.
+    `windowed`: only windows of scenes are asked for. `unchanged` raises ValueError for files that have changed since
+    the content was told.
     """
 
     kept: str | None
@@ -54,6 +57,7 @@ class Keeping:
     classes: Mapping[str, str]
     size: tuple[int, int] | None
     windowed: bool
+    unchanged: Callable[[], None]
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Raises ValueError where windows of these pairs can't be read from their files, though nothing is kept."""
@@ -73,7 +77,7 @@ class Keeping:
         if self.kept == NONE:
             return self._nowhere(content, pairs)
         try:
-            return open_cache(self.cache_dir, content, pairs, *how)
+            return open_cache(self.cache_dir, content, pairs, *how, self.unchanged)
         except CacheFull as e:
             if self.kept == DISK or self._whole_only(pairs):
                 raise
@@ -96,6 +100,7 @@ class Keeping:
             pixels.write(copy.bytes.data)
             return InMemory(read_index(copy.path.parent), pixels.getbuffer())
         index = decode(pairs, self.reader, self.classes, self.size, pixels.write)
+        self.unchanged()
         return InMemory(index, pixels.getbuffer())
 
     def _nowhere(self, content: str, pairs: Sequence[Pair]) -> SourceImages:
@@ -108,18 +113,24 @@ class Keeping:
             with locked(folder) if index is None else nullcontext():
                 index = index or known_index(folder, pairs) or self._checked(folder, pairs)
         except CacheUnusable as e:
-            log.warning("%s: the index can't be kept (%s), so the next start decodes all", folder, e.__cause__)
             index = self._decoded(pairs)
-        return SourceImages(index, pairs, *how, folder)
+            log.warning(NOT_KEPT, folder, e.__cause__)
+        images = SourceImages(index, pairs, *how, folder)
+        self.unchanged()
+        return images
 
     def _checked(self, folder: Path, pairs: Sequence[Pair]) -> dict[str, Any]:
         index = self._decoded(pairs)
-        folder.mkdir(exist_ok=True)
-        write_whole(folder / "index.json", json.dumps(index))
+        try:
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / "index.json", json.dumps(index))
+        except OSError as e:
+            log.warning(NOT_KEPT, folder, e)
         return index
 
     def _decoded(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         index = decode(pairs, self.reader, self.classes, self.size, lambda pixels: memoryview(pixels).nbytes)
+        self.unchanged()
         log.info("decoded %d pairs once to check them; nothing but an index of them is kept", len(pairs))
         return index
 
