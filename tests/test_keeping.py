@@ -209,7 +209,9 @@ def test_a_file_that_changes_between_its_digest_and_its_decoding_poisons_nothing
     before = make(root, cache=kept)
     data = make(root, cache=kept, reader=Restless())
     assert data.content == before.content
-    with pytest.raises(ValueError, match=r"^label/7\.png: changed while the data were read; accepted are files that stay$"):
+    with pytest.raises(
+        ValueError, match=r"^label/7\.png: changed while the data were read; accepted are files that stay$"
+    ):
         data.setup()
     assert not list((root.parent / "cache").glob("*/"))
     after = make(root, cache=kept)
