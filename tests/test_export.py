@@ -228,7 +228,7 @@ def test_no_file_appears_where_it_would_differ(seglab, run: Run, tmp_path: Path,
     monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "none"))
     ended = seglab("export", run.folder, "--out", path)
     assert ended.code == 0 and path.read_bytes() == b"seglab_version 2"
-    assert f"checked in float32 on drawn images ({tmp_path / 'none'} holds no copy" in ended.out
+    assert f"checked in float32 on drawn images ({tmp_path / 'none'} holds no decoded copy" in ended.out
 
 
 @pytest.mark.parametrize(
