@@ -52,7 +52,7 @@ class Draws:
                 part._key2func = {"image": partial(_moved, type(part))}
 
     def __call__(self, patch: Patch, seed: int) -> Patch:
-        """What is seen of a patch after the transforms, as `seeded` lets them draw."""
+        """The patch after the transforms, as `seeded` lets them draw."""
         python = random.Random(seed)
         numpy = np.random.default_rng(seed) if self._of_numpy else None
         for part in self._all:
@@ -77,7 +77,7 @@ def _all(transform: A.BasicTransform | A.BaseCompose) -> Iterator[Any]:
 
 
 def _moved(kind: type, patch: Patch, **how: Any) -> Patch:
-    """What a transform of this kind with these parameters of albumentations makes of a patch."""
+    """The patch after a transform of this kind, with these parameters of albumentations."""
     if kind in PADS:
         return _padded(patch, **{k: v for k, v in how.items() if k.startswith("pad_")})
     if "crop_coords" in how:

@@ -1,5 +1,6 @@
 """A sample of the cache: where its pixels lie, and the tensors of them."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Source(NamedTuple):
     number: int
 
 
-class Samples(Dataset):
+class Samples(Dataset, ABC):
     """Samples of whole images, each from its source; augmented when asked by (position, epoch)."""
 
     def __init__(self, whole: ImageSet, augmentation: Augmentation | None, seed: int):
@@ -35,17 +36,17 @@ class Samples(Dataset):
         self.augmentation = augmentation
         self.seed = seed
 
+    @abstractmethod
     def origin(self, key: Key) -> Source:
         """The source before it is augmented."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
+    @abstractmethod
     def images(self) -> set[int]:
         """Positions of the whole images of which samples may be."""
-        raise NotImplementedError
 
     @property
     def only_move(self) -> bool:

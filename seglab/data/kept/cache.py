@@ -46,7 +46,7 @@ class PixelCache(Decoded):
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What a folder tells of all images besides their pixels. Raises OSError and ValueError."""
+    """The index of a folder: all that it tells of its images besides their pixels. Raises OSError and ValueError."""
     return json.loads((folder / "index.json").read_text())
 
 

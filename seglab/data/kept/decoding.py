@@ -57,7 +57,7 @@ def decode(
     size: tuple[int, int] | None,
     keep: Keep,
 ) -> dict[str, Any]:
-    """What an index tells of all pairs, whose pixels are handed to `keep` in order.
+    """The index of all pairs, whose pixels are handed to `keep` in order.
 
     Raises DataError with every pair that can't be used.
     """

@@ -131,7 +131,7 @@ class Digests:
             base.executemany("INSERT OR REPLACE INTO digests (path, stamp, digest, seal) VALUES (?, ?, ?, ?)", rows)
 
     def _remembered(self, paths: Collection[Path]) -> dict[Path, Digest]:
-        """What the folder tells of these files; nothing of those whose row is damaged."""
+        """Digests of these files that the folder holds; none of those whose row is damaged."""
         found: dict[Path, Digest] = {}
         if not self._path.is_file():
             return found
