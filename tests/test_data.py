@@ -2,6 +2,8 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import albumentations as A
 import numpy as np
@@ -13,6 +15,7 @@ from seglab.data import DataError, FolderReader, SegmentationData
 from seglab.data.augment.transforms import Augmentation
 from seglab.data.decoded import DecodedData
 from seglab.labels import VOID
+from seglab.training.keeper import Keeper
 from tests.conftest import write_pair
 
 CLASSES = {"ground": "#c8c8c8", "roof": "#d1495b", "tree": "#3f8f4f", "water": "#2e6fb7"}
@@ -217,13 +220,6 @@ def test_wrong_settings_say_what_is_accepted(root: Path, setting: dict, message:
         make(root, **setting)
 
 
-def test_pictures_are_of_the_same_validation_images_in_every_run(root: Path) -> None:
-    data, again = make(root, val_fraction=0.5), make(root, val_fraction=0.5, seed=9, batch_size=1)
-    chosen = data.picture_indices(3)
-    assert chosen == again.picture_indices(3) and len(set(chosen)) == 3
-    assert set(chosen) <= set(data.indices[1])
-
-
 def test_flips_and_turns_are_drawn_independently() -> None:
     """Of one seed for each of them, a sample would be left as it is or turned, but never mirrored."""
     picture = np.arange(4, dtype=np.uint8).reshape(2, 2)
@@ -234,3 +230,11 @@ def test_flips_and_turns_are_drawn_independently() -> None:
     swapped = {n for view, n in seen.items() if abs(view[0] - view[1]) == 2}
     assert len(seen) == 8 and len(swapped) == 4
     assert all(20 < n < 85 for n in swapped) and all(110 < n < 190 for n in set(seen.values()) - swapped)
+
+
+def test_pictures_are_of_the_same_validation_images_in_every_run(root: Path) -> None:
+    data, again = make(root, val_fraction=0.5), make(root, val_fraction=0.5, seed=9, batch_size=1)
+    config: Any = SimpleNamespace(pictures=3)
+    chosen = Keeper(data, config).pictures
+    assert chosen == Keeper(again, config).pictures and len(chosen) == len(set(chosen.values())) == 3
+    assert set(chosen.values()) <= set(data.indices[1]) and all(data.cache.names[i] == n for n, i in chosen.items())

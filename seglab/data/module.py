@@ -221,11 +221,6 @@ class SegmentationData(pl.LightningDataModule):
         train, val = (indices[rank::world] for indices in self.indices)
         return [self.plain_loader(indices) for indices in ([val, train] if self.score_train else [val])]
 
-    def picture_indices(self, count: int) -> list[int]:
-        """Positions in the cache of `count` validation images, evenly spread over the split: the same in every run."""
-        val = self.indices[1]
-        return [val[i] for i in np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)]
-
     def transfer_batch_to_device(self, batch: dict[str, Any], device: torch.device, dataloader_idx: int) -> Any:
         """The same batch on the device."""
         on_gpu = device.type == "cuda"

@@ -132,7 +132,7 @@ def choose(entries: Sequence[Entry]) -> dict[str, list[str]]:
     names = [every[i] for i in at]
     scores = np.stack([miou(e.validation.confusion[at]) for e in entries if e.validation])  # [cells,N]
     kinds: dict[str, list[str]] = {}
-    for i in evenly(len(every), entries[0].config.pictures):  # as SegmentationData.picture_indices
+    for i in evenly(len(every), entries[0].config.pictures):
         if every[i] in there:
             kinds.setdefault(every[i], []).append("fixed")
     for i in np.argsort(np.nan_to_num(scores.mean(0), nan=1.0), kind="stable")[:WORST]:

@@ -12,7 +12,7 @@ from seglab.data import SegmentationData
 from seglab.maps.evidence import Evidence, scored_batches
 from seglab.maps.scoring import Scored
 from seglab.models.network import Network
-from seglab.run.records import Records, mapped
+from seglab.run.records import Records, evenly, mapped
 
 
 class Keeper:
@@ -30,9 +30,10 @@ class Keeper:
         self._shows = False
 
     @property
-    def picture_names(self) -> list[str]:
-        """Names of the fixed samples."""
-        return [self.data.cache.names[i] for i in self.data.picture_indices(self.config.pictures)]
+    def pictures(self) -> dict[str, int]:
+        """Names and positions in the cache of the fixed samples, evenly spread over the validation images."""
+        val = self.data.indices[1]
+        return {self.data.cache.names[i]: i for i in (val[k] for k in evenly(len(val), self.config.pictures))}
 
     @cached_property
     def mapped_names(self) -> frozenset[str]:
@@ -53,7 +54,7 @@ class Keeper:
             return
         if self._evidence is not None:
             self._evidence.add(batch["name"], batch["mask"], scored)
-        shown = set(self.picture_names) if self._shows else set()
+        shown = set(self.pictures) if self._shows else set()
         kept = self.mapped_names if self.kept is not None else frozenset()
         if not (shown | kept).intersection(batch["name"]):
             return

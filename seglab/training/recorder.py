@@ -190,16 +190,15 @@ class Recorder(pl.Callback):
     def _end(self, cell: Cell, board: Board, task: SegmentationTask) -> None:
         if self.keeper.kept is not cell.run.records:  # a kill came between its last epoch and this
             self.keeper.score(cell.run.records, task.net, task.device)
-        maps = {name: cell.run.records.map(name) for name in self.keeper.picture_names}
+        maps = {name: cell.run.records.map(name) for name in self.keeper.pictures}
         cell.finish(board, self._panels(maps))
         self.on_cell_done(cell, self.data)
 
     def _panels(self, maps: dict[str, Any]) -> list[tuple[str, Image.Image]]:
         """Name and panel of the fixed validation samples."""
         out = []
-        for i in self.data.picture_indices(self.cell.config.pictures):
+        for name, i in self.keeper.pictures.items():
             image, mask = self.data.cache[i]
-            name = self.data.cache.names[i]
             shown = preview(image, self.data.value_range)
             out.append((name, panel(shown, mask, maps[name], self.data.classes)))
         return out
