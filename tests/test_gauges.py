@@ -125,3 +125,12 @@ def test_a_run_keeps_them_and_an_epoch_cut_in_two_gives_the_same(train, tmp_path
     monkeypatch.setattr(Recorder, "on_train_batch_end", original)
     assert train(*settings, f"output_dir={tmp_path}/twice")[0] == ""
     assert only_run(tmp_path / "twice" / "default").metrics_file.read_bytes() == once.metrics_file.read_bytes()
+
+
+def test_a_step_without_gradients_has_no_norm() -> None:
+    gauges = Gauges()
+    gauges._stages = {"head": [nn.Parameter(torch.ones(2))]}
+    optimizer = torch.optim.SGD(gauges._stages["head"])
+    trainer: Any = SimpleNamespace(precision_plugin=None)
+    gauges.on_before_optimizer_step(trainer, SimpleNamespace(), optimizer)  # type: ignore[arg-type]
+    assert math.isnan(gauges.means()["gradient/head"])

@@ -23,7 +23,7 @@ from seglab.data.folder import FolderReader, Pair
 from seglab.data.kept.content import content_hash
 from seglab.data.kept.digests import Digests
 from seglab.data.kept.image_set import ImageSet
-from seglab.data.kept.keeping import Keeping, check_kept
+from seglab.data.kept.keeping import Keeping, Kept, check_kept
 from seglab.data.presence import TRAIN, VAL, absent_classes
 from seglab.data.problems import DataError
 from seglab.data.split import Rule, SplitError
@@ -70,7 +70,7 @@ class SegmentationData(pl.LightningDataModule):
         bands: list[int] | None = None,
         percentiles: list[float] | None = None,
         value_range: list[float] | list[list[float]] | None = None,
-        cache: Literal["disk", "memory", "none"] | None = None,
+        cache: Kept | None = None,
         verify: bool = False,
     ):
         super().__init__()

@@ -38,6 +38,8 @@ class Gauges(pl.Callback):
         scale = loss_scale(trainer, task, optimizer)
         gradients = {stage: [p.grad for p in mine if p.grad is not None] for stage, mine in self._stages.items()}
         stages = [stage for stage, found in gradients.items() if found]  # none in a frozen encoder
+        if not stages:
+            return
         norms = torch.stack([torch.nn.utils.get_total_norm(gradients[stage]) for stage in stages]).double() / scale
         # a step of 16-mixed that overflows is not taken
         facts = (torch.stack([norms, torch.ones_like(norms)], 1) * norms.isfinite()[:, None]).nan_to_num()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.kept.cache import (
@@ -29,8 +29,7 @@ from seglab.data.kept.source import SourceImages
 from seglab.machine.files import write_whole
 from seglab.machine.memory import free_memory
 
-DISK, MEMORY, NONE = "disk", "memory", "none"
-KEPT = (DISK, MEMORY, NONE)
+Kept = Literal["disk", "memory", "none"]
 
 NOT_KEPT = "%s: the index can't be kept (%s), so the next start decodes all"
 
@@ -39,8 +38,9 @@ log = logging.getLogger(__name__)
 
 def check_kept(kept: str | None) -> None:
     """Raises ValueError for a place that there is not."""
-    if kept is not None and kept not in KEPT:
-        raise ValueError(f"cache={kept}: accepted is null, {', '.join(KEPT[:-1])} or {KEPT[-1]}")
+    *others, last = get_args(Kept)
+    if kept not in (None, *others, last):
+        raise ValueError(f"cache={kept}: accepted is null, {', '.join(others)} or {last}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Keeping:
     the content was told.
     """
 
-    kept: str | None
+    kept: Kept | None
     cache_dir: Path
     reader: FolderReader
     classes: Mapping[str, str]
@@ -61,7 +61,7 @@ class Keeping:
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Raises ValueError where windows of these pairs can't be read from their files, though nothing is kept."""
-        if self.kept == NONE and (why := self._whole_only(pairs)):
+        if self.kept == "none" and (why := self._whole_only(pairs)):
             raise ValueError(f"data.cache=none with data.windows: {why}; accepted is data.cache=disk or memory")
 
     def _whole_only(self, pairs: Sequence[Pair]) -> str | None:
@@ -72,14 +72,14 @@ class Keeping:
     def open(self, content: str, pairs: Sequence[Pair]) -> ImageSet:
         """The decoded pairs. Raises DataError with every pair that can't be used, CacheFull and CacheUnusable."""
         how = (self.reader, self.classes, self.size)
-        if self.kept == MEMORY:
+        if self.kept == "memory":
             return self._in_memory(content, pairs)
-        if self.kept == NONE:
+        if self.kept == "none":
             return self._nowhere(content, pairs)
         try:
             return open_cache(self.cache_dir, content, pairs, *how, self.unchanged)
         except CacheFull as e:
-            if self.kept == DISK or self._whole_only(pairs):
+            if self.kept == "disk" or self._whole_only(pairs):
                 raise
             log.warning("%s. Nothing is kept: each image is decoded whenever it is needed", e)
             return self._nowhere(content, pairs)
