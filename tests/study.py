@@ -11,6 +11,7 @@ from PIL import Image
 from seglab.data.folder import FolderReader
 from seglab.data.kept.cache import open_cache
 from seglab.data.kept.content import content_hash
+from seglab.data.kept.decoding import Decoding
 from seglab.data.kept.digests import Digests
 from seglab.run.folder import Run
 from tests.test_conf import composed
@@ -53,7 +54,7 @@ def decode(root: Path, cache_dir: Path, classes: Mapping[str, str] = CLASSES) ->
     reader = FolderReader()
     pairs, _ = reader.pairs(root)
     content = content_hash(pairs, Digests(cache_dir))
-    open_cache(cache_dir, content, pairs, reader, classes, None)
+    open_cache(cache_dir, content, pairs, Decoding(reader, classes, None))
     return content
 
 

@@ -12,6 +12,7 @@ from seglab.data import DataError, FolderReader
 from seglab.data.kept import cache
 from seglab.data.kept.cache import CacheFull, PixelCache, cached, open_cache
 from seglab.data.kept.content import content_hash
+from seglab.data.kept.decoding import Decoding
 from seglab.data.kept.digests import Digests
 from tests.commands import FORKS
 from tests.conftest import write_pair
@@ -34,14 +35,16 @@ def test_the_cache_holds_the_pixels_and_is_made_once(root: Path) -> None:
 
 def test_a_decoded_set_is_found_by_its_content_alone(root: Path) -> None:
     data = make(root, size=16)
-    asked = (root.parent / "cache", data.content, FolderReader())
-    assert cached(*asked, CLASSES, (16, 16)) is None
+    asked = (root.parent / "cache", data.content)
+    how = Decoding(FolderReader(), CLASSES, (16, 16))
+    assert cached(*asked, how) is None
     data.setup()
     shutil.rmtree(root)
-    found = cached(*asked, CLASSES, (16, 16))
+    found = cached(*asked, how)
     assert found is not None and found.names == data.cache.names
     assert all(np.array_equal(a, b) for i in range(10) for a, b in zip(found[i], data.cache[i], strict=True))
-    assert cached(*asked, CLASSES, (8, 8)) is None and cached(*asked, {"other": "#000000"}, (16, 16)) is None
+    assert cached(*asked, how._replace(size=(8, 8))) is None
+    assert cached(*asked, how._replace(classes={"other": "#000000"})) is None
 
 
 def test_a_changed_source_is_read_anew_even_with_its_old_time(root: Path) -> None:
@@ -70,7 +73,7 @@ def _open(root: Path, barrier, results) -> None:
     pairs, _ = reader.pairs(root)
     barrier.wait()
     content = content_hash(pairs, Digests(root.parent / "cache"))
-    cache = open_cache(root.parent / "cache", content, pairs, reader, CLASSES, (16, 16))
+    cache = open_cache(root.parent / "cache", content, pairs, Decoding(reader, CLASSES, (16, 16)))
     results.put(int(sum(cache[i][0].sum(dtype=np.int64) for i in range(len(cache)))))
 
 

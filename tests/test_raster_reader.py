@@ -109,7 +109,7 @@ def test_a_large_scene_is_decoded_in_strips_to_the_same(root: Path, monkeypatch:
     monkeypatch.setattr(raster_reader, "STRIP", 10)
     monkeypatch.setattr(RasterReader, "load", None)
     data = made(root)
-    parts = open_cache(root.parent / "again", data.content, data.pairs, data.reader, CLASSES, None)
+    parts = open_cache(root.parent / "again", data.content, data.pairs, decoding.Decoding(data.reader, CLASSES, None))
     assert all((a == b).all() for i in range(4) for a, b in zip(whole[i], parts[i], strict=True))
     assert (parts[1][1][9:14, 3:7] == VOID).all() and (parts.class_counts == whole.class_counts).all()
     assert parts.sizes == whole.sizes == parts.originals

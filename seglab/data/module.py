@@ -21,6 +21,7 @@ from seglab.data.classes import check_classes
 from seglab.data.files.listing import composed
 from seglab.data.folder import FolderReader, Pair
 from seglab.data.kept.content import content_hash
+from seglab.data.kept.decoding import Decoding
 from seglab.data.kept.digests import Digests
 from seglab.data.kept.image_set import ImageSet
 from seglab.data.kept.keeping import Keeping, Kept, check_kept
@@ -88,8 +89,8 @@ class SegmentationData(pl.LightningDataModule):
         check_windows(windows, balance, self.crop)
         self.windows, self.balance = windows, balance
         self._digests = Digests(self.cache_dir, verify)
-        how = (reader, classes, self.size, windows is not None, self._digests.check)
-        self._keeping = Keeping(cache, self.cache_dir, *how)
+        how = Decoding(reader, classes, self.size)
+        self._keeping = Keeping(cache, self.cache_dir, how, windows is not None, self._digests.check)
         self.augmentation = Augmentation(augment, self.crop)
         self.batch_size = batch_size
         self.seed = seed

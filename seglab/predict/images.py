@@ -30,11 +30,13 @@ def images_of(run: Run, config: Config, root: Path | None = None) -> Look:
 def decoded_copy(run: Run, config: Config) -> "tuple[str, PixelCache]":
     """The content of the data that a run was trained on, and their decoded copy. Raises ValueError, one line."""
     from seglab.data.kept.cache import cached
+    from seglab.data.kept.decoding import Decoding
 
     content = run.environment().get("data") if run.environment_file.exists() else None
     if not content:
         raise ValueError("the run does not tell its content; --data ROOT shows it")
-    found = cached(own_cache(), content, build_reader(config), config.classes, of_data(config).height_width)
+    how = Decoding(build_reader(config), config.classes, of_data(config).height_width)
+    found = cached(own_cache(), content, how)
     if found is None:
         accepted = "accepted are --data ROOT, and another cache in SEGLAB_CACHE"
         raise ValueError(f"{own_cache()} holds no decoded copy of its data; {accepted}")

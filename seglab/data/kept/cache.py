@@ -4,10 +4,11 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from seglab.data.folder import FolderReader, Pair
-from seglab.data.kept.decoding import write
+from seglab.data.folder import Pair
+from seglab.data.kept.decoding import Decoding, write
 from seglab.data.kept.image_set import Decoded
 
 VERSION = 2  # of the file layout below and of what is written into it
@@ -84,20 +85,18 @@ def open_cache(
     cache_dir: Path,
     content: str,
     pairs: Sequence[Pair],
-    reader: FolderReader,
-    classes: Mapping[str, str],
-    size: tuple[int, int] | None,
+    how: Decoding,
     check: Callable[[], None] = lambda: None,
 ) -> PixelCache:
-    """The decoded pairs, each resized to `size` (H, W) if given: from `cache_dir`, or decoded now.
+    """The decoded pairs, from `cache_dir` or decoded now.
 
     A second process that needs the same waits for the first. Raises DataError with every pair that can't be used,
     CacheFull where the pixels do not fit on the disk, and what `check` raises after decoding.
     """
-    there = cached(cache_dir, content, reader, classes, size)
+    there = cached(cache_dir, content, how)
     if there is not None:
         return there  # also of a folder that can't be written
-    folder = place(cache_dir, content, reader, classes, size)
+    folder = place(cache_dir, content, how)
     with locked(folder):
         if folder.exists():
             try:
@@ -105,7 +104,7 @@ def open_cache(
             except (OSError, ValueError, KeyError) as e:
                 log.warning("the cache %s is damaged (%s): made again", folder, e)
                 shutil.rmtree(folder)
-        _make(folder, pairs, reader, classes, size, check)
+        _make(folder, pairs, how, check)
         return PixelCache(folder)
 
 
@@ -124,13 +123,11 @@ def locked(folder: Path) -> Iterator[None]:
 def _make(
     folder: Path,
     pairs: Sequence[Pair],
-    reader: FolderReader,
-    classes: Mapping[str, str],
-    size: tuple[int, int] | None,
+    how: Decoding,
     check: Callable[[], None],
 ) -> None:
     """Decodes into `folder`, which appears whole or not at all. Raises CacheFull and CacheUnusable."""
-    bytes_needed, a_pixel = needed(pairs, reader, size)
+    bytes_needed, a_pixel = needed(pairs, how)
     free = shutil.disk_usage(folder.parent).free
     if bytes_needed > free:
         raise CacheFull(folder.parent, bytes_needed, a_pixel)
@@ -138,7 +135,7 @@ def _make(
         log.info("%s: %s, %s are free", folder.parent, need(bytes_needed, a_pixel), amount(free))
     making = _new(folder.parent)
     try:
-        write(making, pairs, reader, classes, size)
+        write(making, pairs, how)
         check()
         making.rename(folder)
     except OSError as e:
@@ -156,31 +153,27 @@ def _new(cache_dir: Path) -> Path:
         raise CacheUnusable(cache_dir, e) from e
 
 
-def needed(pairs: Sequence[Pair], reader: FolderReader, size: tuple[int, int] | None) -> tuple[int, int]:
+def needed(pairs: Sequence[Pair], how: Decoding) -> tuple[int, int]:
     """Bytes of all samples after resizing, and of a pixel; the headers say it before anything is decoded."""
-    if size:
-        a_pixel = reader.extent(pairs[0])[1]
-        return len(pairs) * size[0] * size[1] * a_pixel, a_pixel
+    if how.size:
+        a_pixel = how.reader.extent(pairs[0])[1]
+        return len(pairs) * math.prod(how.size) * a_pixel, a_pixel
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        extents = list(pool.map(reader.extent, pairs))
+        extents = list(pool.map(how.reader.extent, pairs))
     return sum(count * a_pixel for count, a_pixel in extents), max(a_pixel for _, a_pixel in extents)
 
 
-def cached(
-    cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
-) -> PixelCache | None:
+def cached(cache_dir: Path, content: str, how: Decoding) -> PixelCache | None:
     """The decoded copy that `open_cache` made of data of this content, or None; reads no file of the data."""
     try:
-        return PixelCache(place(cache_dir, content, reader, classes, size))
+        return PixelCache(place(cache_dir, content, how))
     except (OSError, ValueError, KeyError):
         return None
 
 
-def place(
-    cache_dir: Path, content: str, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
-) -> Path:
+def place(cache_dir: Path, content: str, how: Decoding) -> Path:
     """The folder of data decoded in one way, named by all that its pixels depend on."""
-    kind = f"{type(reader).__module__}.{type(reader).__qualname__}"
-    facts = [VERSION, content, size, list(classes), kind, reader.key]
+    kind = f"{type(how.reader).__module__}.{type(how.reader).__qualname__}"
+    facts = [VERSION, content, how.size, list(how.classes), kind, how.reader.key]
     # an unknown setting that JSON cannot hold is written as Python does
     return cache_dir / hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:24]

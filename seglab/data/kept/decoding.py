@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -34,16 +34,22 @@ Keep = Callable[[memoryview | bytes], int]
 log = logging.getLogger(__name__)
 
 
+class Decoding(NamedTuple):
+    """The way from pairs to pixels: their reader, the classes of labels, and the (H, W) that they are resized to."""
+
+    reader: FolderReader
+    classes: Mapping[str, str]
+    size: tuple[int, int] | None
+
+
 def write(
     folder: Path,
     pairs: Sequence[Pair],
-    reader: FolderReader,
-    classes: Mapping[str, str],
-    size: tuple[int, int] | None,
+    how: Decoding,
 ) -> None:
     """Writes `pixels.bin` and `index.json` of a cache. Raises DataError with every pair that can't be used."""
     with open(folder / "pixels.bin", "wb") as f:
-        index = decode(pairs, reader, classes, size, f.write)
+        index = decode(pairs, how, f.write)
         f.flush()
         os.fsync(f.fileno())
     (folder / "index.json").write_text(json.dumps(index))
@@ -52,16 +58,14 @@ def write(
 
 def decode(
     pairs: Sequence[Pair],
-    reader: FolderReader,
-    classes: Mapping[str, str],
-    size: tuple[int, int] | None,
+    how: Decoding,
     keep: Keep,
 ) -> dict[str, Any]:
     """The index of all pairs, whose pixels are handed to `keep` in order.
 
     Raises DataError with every pair that can't be used.
     """
-    load = partial(_loaded, reader=reader, classes=classes, size=size)
+    load = partial(_loaded, how=how)
     problems: list[str] = []
     kind: Kind | None = None
     index: dict[str, list] = {"names": [], "scenes": [], "sizes": [], "class_counts": [], "originals": []}
@@ -80,22 +84,20 @@ def decode(
             index["scenes"].append(pair.scene)
             index["sizes"].append(shape)
             index["originals"].append(original or shape)
-            index["class_counts"].append(counts[: len(classes)].tolist())
+            index["class_counts"].append(counts[: len(how.classes)].tolist())
     if problems:
         raise DataError(pairs[0].image.parent.parent, problems)
     assert kind is not None
     return index | {"dtype": kind[0].name, "bands": kind[1]}
 
 
-def _loaded(
-    pair: Pair, reader: FolderReader, classes: Mapping[str, str], size: tuple[int, int] | None
-) -> Loaded | ValueError:
+def _loaded(pair: Pair, how: Decoding) -> Loaded | ValueError:
     """A decoded pair, or why it can't be used."""
     try:
-        if size is None and reader.extent(pair)[0] > LARGE:
-            return None, reader.strips(pair, classes)  # which are read one after the other
-        image, mask = reader.load(pair, classes)
-        return mask.shape, [resized(image, mask, size)]
+        if how.size is None and how.reader.extent(pair)[0] > LARGE:
+            return None, how.reader.strips(pair, how.classes)  # which are read one after the other
+        image, mask = how.reader.load(pair, how.classes)
+        return mask.shape, [resized(image, mask, how.size)]
     except ValueError as e:
         return e
 

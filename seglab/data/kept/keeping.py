@@ -3,13 +3,13 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seglab.data.folder import FolderReader, Pair
+from seglab.data.folder import Pair
 from seglab.data.kept.cache import (
     LARGE,
     CacheFull,
@@ -23,7 +23,7 @@ from seglab.data.kept.cache import (
     place,
     read_index,
 )
-from seglab.data.kept.decoding import decode
+from seglab.data.kept.decoding import Decoding, decode
 from seglab.data.kept.image_set import ImageSet, InMemory
 from seglab.data.kept.source import SourceImages
 from seglab.machine.files import write_whole
@@ -53,9 +53,7 @@ class Keeping:
 
     kept: Kept | None
     cache_dir: Path
-    reader: FolderReader
-    classes: Mapping[str, str]
-    size: tuple[int, int] | None
+    how: Decoding
     windowed: bool
     unchanged: Callable[[], None]
 
@@ -67,17 +65,16 @@ class Keeping:
     def _whole_only(self, pairs: Sequence[Pair]) -> str | None:
         if not self.windowed:
             return None
-        return "data.size resizes whole scenes" if self.size else self.reader.whole_only(pairs)
+        return "data.size resizes whole scenes" if self.how.size else self.how.reader.whole_only(pairs)
 
     def open(self, content: str, pairs: Sequence[Pair]) -> ImageSet:
         """The decoded pairs. Raises DataError with every pair that can't be used, CacheFull and CacheUnusable."""
-        how = (self.reader, self.classes, self.size)
         if self.kept == "memory":
             return self._in_memory(content, pairs)
         if self.kept == "none":
             return self._nowhere(content, pairs)
         try:
-            return open_cache(self.cache_dir, content, pairs, *how, self.unchanged)
+            return open_cache(self.cache_dir, content, pairs, self.how, self.unchanged)
         except CacheFull as e:
             if self.kept == "disk" or self._whole_only(pairs):
                 raise
@@ -85,7 +82,7 @@ class Keeping:
             return self._nowhere(content, pairs)
 
     def _in_memory(self, content: str, pairs: Sequence[Pair]) -> InMemory:
-        bytes_needed, a_pixel = needed(pairs, self.reader, self.size)
+        bytes_needed, a_pixel = needed(pairs, self.how)
         free = free_memory()
         if free is not None and bytes_needed > free:
             raise ValueError(
@@ -95,18 +92,17 @@ class Keeping:
         if bytes_needed >= LARGE:
             log.info("%s of memory", need(bytes_needed, a_pixel))
         pixels = io.BytesIO()
-        copy = cached(self.cache_dir, content, self.reader, self.classes, self.size)
+        copy = cached(self.cache_dir, content, self.how)
         if copy is not None:
             pixels.write(copy.bytes.data)
             return InMemory(read_index(copy.path.parent), pixels.getbuffer())
-        index = decode(pairs, self.reader, self.classes, self.size, pixels.write)
+        index = decode(pairs, self.how, pixels.write)
         self.unchanged()
         return InMemory(index, pixels.getbuffer())
 
     def _nowhere(self, content: str, pairs: Sequence[Pair]) -> SourceImages:
         """Images by their files, all of which are decoded once, to check them: a later start remembers their index."""
-        how = (self.reader, self.classes, self.size)
-        copy = place(self.cache_dir, content, *how)
+        copy = place(self.cache_dir, content, self.how)
         folder = copy.with_name(f"{copy.name}-index")
         index = known_index(folder, pairs) or known_index(copy, pairs)
         try:
@@ -115,7 +111,7 @@ class Keeping:
         except CacheUnusable as e:
             index = self._decoded(pairs)
             log.warning(NOT_KEPT, folder, e.__cause__)
-        images = SourceImages(index, pairs, *how, folder)
+        images = SourceImages(index, pairs, self.how, folder)
         self.unchanged()
         return images
 
@@ -129,7 +125,7 @@ class Keeping:
         return index
 
     def _decoded(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        index = decode(pairs, self.reader, self.classes, self.size, lambda pixels: memoryview(pixels).nbytes)
+        index = decode(pairs, self.how, lambda pixels: memoryview(pixels).nbytes)
         self.unchanged()
         log.info("decoded %d pairs once to check them; nothing but an index of them is kept", len(pairs))
         return index

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from seglab.data.files.resize import resized
-from seglab.data.folder import FolderReader, Pair
+from seglab.data.folder import Pair
+from seglab.data.kept.decoding import Decoding
 from seglab.data.kept.digests import Stamp
 from seglab.data.kept.image_set import ImageSet
 from seglab.data.problems import file_name
@@ -27,29 +28,25 @@ class SourceImages(ImageSet):
         self,
         index: Mapping[str, Any],
         pairs: Sequence[Pair],
-        reader: FolderReader,
-        classes: Mapping[str, str],
-        size: tuple[int, int] | None,
+        how: Decoding,
         folder: Path,
     ):
         super().__init__(index)
         self._folder = folder
         self._pairs = pairs
-        self._reader = reader
-        self._classes = classes
-        self._size = size
+        self._how = how
         self._stamps = {path: Stamp.of(path.stat()) for pair in pairs for path in _files(pair)}
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         pair = self._pairs[i]
-        image, mask = resized(*self._reader.load(pair, self._classes), self._size)
+        image, mask = resized(*self._how.reader.load(pair, self._how.classes), self._how.size)
         return self._checked(pair, image, mask)
 
     def part(self, i: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        if self._size:
+        if self._how.size:
             return super().part(i, rows, columns)
         pair = self._pairs[i]
-        return self._checked(pair, *self._reader.window(pair, self._classes, rows, columns))
+        return self._checked(pair, *self._how.reader.window(pair, self._how.classes, rows, columns))
 
     def _checked(self, pair: Pair, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same pixels, laid out as a copy has them."""
