@@ -82,6 +82,13 @@ def validation_names(images: Path) -> list[str]:
     return [data.pairs[i].name for i in data.indices[1]]
 
 
+def test_batch_norms_count_the_steps_of_all_epochs(done: Run) -> None:
+    """They are counted together, those that train: a validation in between takes them out, and puts them back."""
+    content = torch.load(done.last_checkpoint, weights_only=True)
+    counters = {int(v) for k, v in content["state_dict"].items() if k.endswith("num_batches_tracked")}
+    assert counters == {content["global_step"]} and content["global_step"] > len(done.metrics())
+
+
 def test_tensorboard_shows_curves_pictures_and_the_final_scores(done: Run) -> None:
     events = EventAccumulator(str(done.folder)).Reload()
     tags = events.Tags()
