@@ -142,6 +142,15 @@ def test_the_test_split_is_a_third_side(tmp_path: Path) -> None:
     assert "<b>2 / 1 / 2</b>" in page and "100.0% of the test pixels are affected" in page
 
 
+def test_images_that_train_scenes_leave_out_are_on_no_side(tmp_path: Path) -> None:
+    for name, scene in {"a": 0, "b": 1, "c": 2, "copy": 1}.items():
+        save(tmp_path, name, *draw_scene(7, scene, SIZE, SIZE))
+    found = audit([f"data.root={tmp_path}", "data.val_scenes=[b]", "data.train_scenes=[a,c]"])
+    assert [r.side for r in found.records] == ["train", "val", "train", "unused"]
+    assert not [f.text for f in found.findings if "leaks" in f.text], "a copy that is not trained on leaks nothing"
+    assert "2 / 1</b><span>train / validate, 1 unused" in write_audit(found, tmp_path / "out").read_text()
+
+
 def test_colours_that_are_no_class_are_listed() -> None:
     label = np.zeros((2, 3, 3), np.uint8)
     label[0] = (60, 16, 152)

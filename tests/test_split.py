@@ -83,6 +83,27 @@ def test_wrong_test_splits(how: dict, message: str) -> None:
         Rule(**how).sides("aabb")
 
 
+@pytest.mark.parametrize("how", [{"test_scenes": ["s2"]}, {"fold": 1, "folds": 4}, {}])
+def test_named_scenes_train_and_the_other_sides_stay(how: dict) -> None:
+    train, val, test = Rule(**how).sides(GROUPS)
+    chosen = sorted({GROUPS[i] for i in train})[::3]
+    fewer = Rule(**how, train_scenes=chosen).sides(GROUPS)
+    assert fewer == ([i for i in train if GROUPS[i] in chosen], val, test) and 0 < len(fewer[0]) < len(train)
+
+
+@pytest.mark.parametrize(
+    ("scenes", "message"),
+    [
+        (["d"], r"^train_scenes \['d'\]: no such scene, accepted are \['a', 'b', 'c'\]$"),
+        (["b", "c"], r"^train_scenes \['b'\]: on another side of the split; accepted are \['a', 'c'\], or null"),
+        ([], r"^train_scenes \[\]: no scene; accepted are \['a', 'c'\], or null for all of them$"),
+    ],
+)
+def test_wrong_scenes_to_train(scenes: list[str], message: str) -> None:
+    with pytest.raises(SplitError, match=message):
+        Rule(val_scenes=["b"], train_scenes=scenes).sides("aabbcc")
+
+
 def test_a_fraction_is_a_share() -> None:
     for how in ({"test_fraction": 1.0}, {"test_fraction": -0.1}, {"val_fraction": 0.0}):
         with pytest.raises(ValueError, match=f"^{next(iter(how))}="):

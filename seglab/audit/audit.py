@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seglab.audit.agreement import ceiling, confusions
-from seglab.audit.findings import SIDES, TEST, TRAIN, UNKNOWN, VAL, Finding, findings, side_counts
+from seglab.audit.findings import SIDES, TEST, TRAIN, UNKNOWN, UNUSED, VAL, Finding, findings, side_counts
 from seglab.audit.fingerprint import Duplicate, near_duplicates
 from seglab.audit.index import Candidate, candidates
 from seglab.audit.overlaps import Overlap, overlaps
@@ -79,7 +79,7 @@ def _sides(data: SegmentationData, count: int, faults: list[str]) -> list[str]:
         faults += e.problems
         return [UNKNOWN] * count
     side_of = {i: side for side, indices in zip(SIDES, sides, strict=True) for i in indices}
-    return [side_of.get(i, UNKNOWN) for i in range(count)]
+    return [side_of.get(i, UNUSED) for i in range(count)]
 
 
 def _unfit(data: SegmentationData, source: Source, records: Sequence[Record]) -> list[str]:

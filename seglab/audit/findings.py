@@ -15,7 +15,9 @@ from seglab.data.problems import grouped
 
 SIDES = (TRAIN, VAL, TEST)
 UNKNOWN = "unknown"
-"""Side of an image that the split gives to none of SIDES."""
+"""Side of every image where no split is possible."""
+UNUSED = "unused"
+"""Side of an image that `train_scenes` leave out."""
 MOSTLY = DWARFS = 0.5
 """A class with more than this share is said to dwarf the rest."""
 
@@ -133,7 +135,7 @@ def _leaks(records: Sequence[Record], duplicates: Sequence[Duplicate], found: Se
 
 def _classes(records: Sequence[Record], classes: Sequence[str]) -> list[Finding]:
     overall = class_shares(records, len(classes))
-    counts = {side: side_counts(records, len(classes), side) for side in (*SIDES, UNKNOWN)}
+    counts = {side: side_counts(records, len(classes), side) for side in (*SIDES, UNUSED, UNKNOWN)}
     out: list[Finding | None] = [Finding("bad", sentence) for sentence in absent_classes(counts, classes)]
     out.append(_dwarfing(classes, overall))
     unlabelled = sum(r.void for r in records)

@@ -35,6 +35,7 @@ class OfData(BaseModel):
     split_seed: int = 0
     test_scenes: list[str] | None = None
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train_scenes: list[str] | None = None
     batch_size: Annotated[int, Field(ge=1, le=1 << 16)] = 8
 
     @property

@@ -42,7 +42,7 @@ class SegmentationData(pl.LightningDataModule):
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
     images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
     `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
-    what does neither. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
+    what does neither. The rest trains, or only `train_scenes` of it. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
     `cache`: where decoded pixels are kept. `verify`: files are read again, changed or not.
     """
 
@@ -65,6 +65,7 @@ class SegmentationData(pl.LightningDataModule):
         split_seed: int = 0,
         test_scenes: list[str] | None = None,
         test_fraction: float = 0.0,
+        train_scenes: list[str] | None = None,
         score_train: bool = False,
         windows: int | None = None,
         balance: str | None = None,
@@ -97,8 +98,9 @@ class SegmentationData(pl.LightningDataModule):
         self.score_train = score_train
         self.supply = Supply(num_workers)  # whoever sends batches to a GPU tells it
         self._start = (0, 0)
-        chosen, kept = (None if s is None else [composed(scene) for scene in s] for s in (val_scenes, test_scenes))
-        self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction)
+        named = [None if s is None else [*map(composed, s)] for s in (val_scenes, test_scenes, train_scenes)]
+        chosen, kept, learnt = named
+        self._rule = Rule(chosen, val_fraction, fold, folds, split_seed, kept, test_fraction, learnt)
 
     @cached_property
     def _listing(self) -> tuple[list[Pair], list[str]]:

@@ -30,6 +30,7 @@ class Rule:
     split_seed: int = 0
     test_scenes: Sequence[str] | None = None
     test_fraction: float = 0.0
+    train_scenes: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -41,7 +42,7 @@ class Rule:
         """Indices (train, validation, test) of images whose group is given; no group is on two sides.
 
         The test images, none by default, are taken first; the others are split as if there were no more images.
-        Raises SplitError.
+        Where `train_scenes` are named, images of no other scene train: they are on no side. Raises SplitError.
         """
         test = self._test(groups)
         rest = [i for i, g in enumerate(groups) if g not in test]
@@ -54,7 +55,20 @@ class Rule:
             train, val = split(left, self.val_scenes, self.val_fraction, self.fold, self.folds, self.split_seed)
         except SplitError as e:
             raise SplitError(f"{e}; {len(test)} scene(s) are kept for the test" if test else str(e)) from e
-        return [rest[i] for i in train], [rest[i] for i in val], [i for i, g in enumerate(groups) if g in test]
+        train = self._trains([rest[i] for i in train], groups)
+        return train, [rest[i] for i in val], [i for i, g in enumerate(groups) if g in test]
+
+    def _trains(self, train: list[int], groups: Sequence[str]) -> list[int]:
+        """Those of the training images that are of `train_scenes`; all where none are named."""
+        if self.train_scenes is None:
+            return train
+        _check_known("train_scenes", self.train_scenes, Counter(groups))
+        there = {groups[i] for i in train}
+        elsewhere = sorted({*self.train_scenes} - there)
+        if elsewhere or not self.train_scenes:
+            where = f"{elsewhere}: on another side of the split" if elsewhere else "[]: no scene"
+            raise SplitError(f"train_scenes {where}; accepted are {sorted(there)}, or null for all of them")
+        return [i for i in train if groups[i] in self.train_scenes]
 
     def _test(self, groups: Sequence[str]) -> set[str]:
         """The groups of the test split: those of `test_scenes`, or a share by a hash of its own."""

@@ -158,6 +158,8 @@ def _fit(
     where = source.name if source.parent == cell.study else source
     came = f", resumes from epoch {found.epochs} of {where}" if found else ""
     kept = f", {len(test)} kept for the test" if test else ""
+    unused = len(data.pairs) - sum(map(len, data.pair_sides))
+    kept += f", {unused} unused" if unused else ""
     numbers = (len(data.samples), "windows" if data.windows else "images", len(data.indices[1]))
     log.info("%s: %d %s train, %d validate%s%s", cell.run.folder, *numbers, kept, came)
     clock = PhaseClock() if cell.config.profile and board else None
