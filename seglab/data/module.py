@@ -42,7 +42,8 @@ class SegmentationData(pl.LightningDataModule):
     `size`: every pair is resized to it (one number or H, W). `crop`: training sees random crops of it, validation whole
     images. `windows`: an epoch is so many crops of the scenes, and validation the grid of crops. `val_scenes`, or
     `fold` of `folds`, or `val_fraction` choose what validates; before that, `test_scenes` or `test_fraction` choose
-    what does neither. The rest trains, or only `train_scenes` of it. Values of `bands` are scaled by `percentiles` of the training images, or by `value_range`.
+    what does neither. The rest trains, or only `train_scenes` of it. Values of `bands` are scaled by `percentiles` of
+    the training images, or by `value_range`.
     `cache`: where decoded pixels are kept. `verify`: files are read again, changed or not.
     """
 
