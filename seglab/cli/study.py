@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from seglab.cli.command import TRUST, Command, tell
+from seglab.cli.command import TRUST, Command, check_folder, tell
 
 
 def grid(a: argparse.Namespace) -> None:
@@ -35,6 +35,20 @@ def compare(a: argparse.Namespace) -> None:
     tell(f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}")
 
 
+def pack(a: argparse.Namespace) -> None:
+    from seglab.run.packed import pack
+
+    check_folder(a.out)
+    tell("\n".join(map(str, pack(a.study, a.out))))
+
+
+def unpack(a: argparse.Namespace) -> None:
+    from seglab.run.packed import unpack
+
+    check_folder(a.out)
+    tell(f"{len(unpack(a.packed, a.out))} run folders in {a.out}")
+
+
 COMMANDS = {
     "compare": Command(
         compare,
@@ -57,6 +71,24 @@ COMMANDS = {
         "a study's grid, also as grid.csv and grid.md",
         "seglab grid outputs/default",
         {"study": {"type": Path, "help": "a folder of run folders"}},
+    ),
+    "pack": Command(
+        pack,
+        "a study as three small text files, without weights and pictures",
+        "seglab pack outputs/default --out packed/default",
+        {
+            "study": {"type": Path, "help": "a folder of run folders"},
+            "--out": {"type": Path, "required": True, "help": "the folder of the three files"},
+        },
+    ),
+    "unpack": Command(
+        unpack,
+        "run folders of a packed study, for the other commands on studies",
+        "seglab unpack packed/default --out outputs/default",
+        {
+            "packed": {"type": Path, "help": "a folder that seglab pack made"},
+            "--out": {"type": Path, "required": True, "help": "a new folder for the run folders"},
+        },
     ),
     "report": Command(
         report,

@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from seglab.report.paired.outcomes import Outcome, in_order
+from seglab.report.cells import Cell
+from seglab.report.paired.outcomes import Outcome, Scored, in_order, of_cells, varying
+from seglab.report.study import Entry, Table, cell_name
 from seglab.run.records import Validation
+from seglab.scores import SCORES, scores
 
 FOLD, FOLDS = "data.fold", "data.folds"
+ALL = "all "
 
 
 def pooled(found: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
@@ -39,5 +43,31 @@ def _as_one(members: Sequence[Outcome]) -> Outcome:
         [scene for o in members for scene in o.counts.scenes],
         np.concatenate([o.counts.confusion for o in members]),
     )
-    settings = members[0].settings | {FOLD: f"all {len(members)}"}
-    return replace(members[0], folder=f"{len(members)} folds", settings=settings, counts=in_order(counts))
+    settings = members[0].settings | {FOLD: f"{ALL}{len(members)}"}
+    return replace(members[0], settings=settings, counts=in_order(counts))
+
+
+def fold_tables(cells: Sequence[Cell]) -> tuple[list[Table], list[str]]:
+    """A table of the pooled cells for each setting that they differ in, and a sentence on each that lacks folds."""
+    found, lacking = pooled(of_cells([c for c in cells if c.config.data.get("fold") is not None], Scored())[0])
+    differ = [key for key in varying(found) if key not in ("loss", "epochs")]
+    tables: dict[str, list[Outcome]] = {}
+    for o in found:
+        names = o.cell.config.names
+        title = ", ".join(
+            [names.model, names.data, f"{o.settings[FOLD]} folds", *(f"{k}={o.settings[k]}" for k in differ)]
+        )
+        tables.setdefault(title, []).append(o)
+    return [Table(title, [_entry(o, title, members) for o in members]) for title, members in tables.items()], lacking
+
+
+def _entry(found: Outcome, title: str, among: Sequence[Outcome]) -> Entry:
+    """A pooled cell as the report sees cells; it has no run folder of its own, so no curves and no maps."""
+    own = found.cell
+    numbers = scores(found.counts.confusion.sum(0), list(own.config.classes))
+    results = {**own.results, **{s.name: numbers[s.name] for s in SCORES if s.reference}}
+    val = {key: None if value != value else value for key, value in numbers.items()}
+    folder = f"{own.loss}-e{own.epochs}-s{own.seed}, {found.settings[FOLD]} folds"
+    cell = replace(own, table=title, folder=folder, val=val, test={}, notes=[], results=results)
+    name = cell_name(own.loss, own.epochs, own.seed, len({o.seed for o in among}))
+    return Entry(cell, own.run, own.config, name, validation=found.counts)

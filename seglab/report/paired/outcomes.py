@@ -40,7 +40,7 @@ class Scored:
 class Outcome:
     """A finished cell: its settings as text, also loss and epochs but not the seed, and the counts of its images."""
 
-    folder: str
+    cell: Cell
     settings: dict[str, str]
     seed: int
     counts: Validation
@@ -60,14 +60,19 @@ def outcomes_of(studies: Sequence[Path], scored: Scored) -> tuple[list[Outcome],
 
     Raises FileNotFoundError for a folder without runs.
     """
-    cells = [cell for study in studies for cell in read_cells_of(study).cells if cell.status == DONE]
+    return of_cells([cell for study in studies for cell in read_cells_of(study).cells], scored)
+
+
+def of_cells(found: Sequence[Cell], scored: Scored) -> tuple[list[Outcome], list[str]]:
+    """The same of cells that were read."""
+    cells = [cell for cell in found if cell.status == DONE]
     out: list[Outcome] = []
     missing: list[str] = []
     keys: dict[str, None] = {}
-    found = settings_of(cells)
-    for own in found:
+    all_settings = settings_of(cells)
+    for own in all_settings:
         keys |= dict.fromkeys(own)
-    for cell, own in zip(cells, found, strict=True):
+    for cell, own in zip(cells, all_settings, strict=True):
         settings = {key: text_of(own.get(key)) for key in keys} | {"loss": cell.loss, "epochs": str(cell.epochs)}
         try:
             counts = scored.of(cell)
@@ -77,7 +82,7 @@ def outcomes_of(studies: Sequence[Path], scored: Scored) -> tuple[list[Outcome],
         if counts is None:
             missing.append(f"{cell.folder}: left out, it has no such counts; seglab evaluate makes them")
         else:
-            out.append(Outcome(cell.folder, settings, cell.seed, in_order(counts)))
+            out.append(Outcome(cell, settings, cell.seed, in_order(counts)))
     return _each_once(out), missing
 
 
