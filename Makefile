@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup demo check test bench
+.PHONY: setup demo check test bench findings
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -23,6 +23,9 @@ check: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto
+
+findings: setup
+	cd notebooks && ../$(BIN)/python -m findings
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

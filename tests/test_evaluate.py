@@ -118,6 +118,11 @@ def test_other_labels_of_the_same_images(run: Run, images: Path, tmp_path: Path)
     found = evaluate(run, Wish("val", root=clean))
     assert found.notes == ["other data than it was trained on: their files, names or scenes differ"]
     assert found.files[0].name == f"val_{found.content['data'][:8]}.json", "the score on its own data stays"
+    for result, start in ((own, ""), (own, own.content["data"][:3]), (found, found.content["data"][:3])):
+        counts = run.evaluations.counts("val", start)
+        assert counts and [row["accuracy"] for row in rows(result.files[1])] == [
+            str(np.trace(c) / c.sum()) for c in counts.confusion
+        ], start
     names = [[row["name"] for row in rows(result.files[1])] for result in (own, found)]
     assert names[0] == names[1]
     assert found.content["scores"] != own.content["scores"]

@@ -63,12 +63,13 @@ class Evaluations:
     def counts(self, split: str, data: str, original: bool = False) -> Validation | None:
         """The counts of each image of such data after the last epoch; None where they were not scored.
 
-        `data`: the content, or its beginning. Raises RecordError.
+        `data`: the content, or its beginning; empty for the run's own data. Raises RecordError.
         """
-        for content in ("", data):
-            path = self.file(split, content=content, original=original)
+        own = self.file(split, original=original)
+        others = sorted(self.folder.glob(f"{own.stem}_{data[:8]}*.json")) if data else []
+        for path in (own, *others):
             found = self.read(path)
-            if found and found["data"].startswith(data):
+            if found and found["checkpoint"] == LAST and found["data"].startswith(data):
                 return read_counts(path.with_name(f"{path.stem}_{COUNTS}.csv"), self.within)
         return None
 
