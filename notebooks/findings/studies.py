@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-
-import numpy as np
+from typing import NamedTuple
 
 from seglab.pages.markdown import markdown_table
 from seglab.report.comparison import Comparison, compare
@@ -48,9 +47,14 @@ def tables(name: str) -> list[Table]:
     return read_study(folder(name))
 
 
+def main_table(name: str) -> Table:
+    """The table of a study that has most cells."""
+    return max(tables(name), key=lambda table: len(table.entries))
+
+
 def answer(name: str) -> Comparison:
     """The comparison of the largest table of a study."""
-    return compare(max(tables(name), key=lambda table: len(table.entries)))
+    return compare(main_table(name))
 
 
 def found(studies: Sequence[str], scored: Scored = Scored()) -> list[Outcome]:  # noqa: B008
@@ -72,10 +76,39 @@ def table(contrasts: Sequence[Contrast]) -> str:
     return f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}"
 
 
-def seconds(studies: Sequence[str]) -> float:
-    """Time that the trainings of studies took, each row once."""
-    longest: dict[str, float] = {}
-    for run in (run for name in studies for run in runs(name)):
+def overview() -> str:
+    """What each study cost, in markdown; a training that two studies share is counted in the first."""
+    head = ["study", "cells", "trainings", "epochs trained", "epochs without sharing", "hours of one core"]
+    lines = [head]
+    seen: dict[str, Cost] = {}
+    for name in names():
+        before = set(seen)
+        cells = [Cost.of(run) for run in runs(name)]
+        for cost in sorted(cells, key=lambda cost: cost.epochs):
+            if cost.identity not in before:
+                seen[cost.identity] = cost
+        own = [cost for identity, cost in seen.items() if identity not in before]
+        lines.append([name, *_told(len(cells), own, cells)])
+    whole = [Cost.of(run) for name in names() for run in runs(name)]
+    lines.append(["together", *_told(len(whole), [*seen.values()], whole)])
+    return markdown_table(lines)
+
+
+class Cost(NamedTuple):
+    """Epochs and seconds of a cell from its first epoch on; equal identities share a training."""
+
+    identity: str
+    epochs: int
+    seconds: float
+
+    @classmethod
+    def of(cls, run: Run) -> "Cost":
+        """The cost of a finished run."""
         results = run.results()
-        longest[results["identity"]] = max(longest.get(results["identity"], 0.0), float(results["train_seconds"] or 0))
-    return float(np.sum([*longest.values()]))
+        return cls(results["identity"], results["epochs"], float(results["train_seconds"] or 0))
+
+
+def _told(cells: int, trained: Sequence[Cost], alone: Sequence[Cost]) -> list[str]:
+    epochs = sum(cost.epochs for cost in trained), sum(cost.epochs for cost in alone)
+    hours = sum(cost.seconds for cost in trained) / 3600
+    return [str(cells), str(len(trained)), f"{epochs[0]:,}", f"{epochs[1]:,}", f"{hours:.1f}"]
