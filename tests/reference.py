@@ -68,10 +68,10 @@ def focal_sigmoid(logits: Array, target: Array, gamma: float = 2.0, alpha: float
 
 
 def original_focal(logits: Array, target: Array) -> float:
-    p = softmax(logits)
+    q = softmax(logits) + 1e-7
     rows = range(target.shape[2])
     largest = [
-        max(-0.25 * target[b, k, y, x] * (1 - p[b, k, y, x]) ** 2 * np.log(p[b, k, y, x] + 1e-7) for y in rows)
+        max(-0.25 * target[b, k, y, x] * (1 - q[b, k, y, x]) ** 2 * np.log(q[b, k, y, x]) for y in rows)
         for b, k, x in np.ndindex(*target[:, :, 0].shape)
     ]
     return float(np.mean(largest))

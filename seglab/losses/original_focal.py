@@ -7,13 +7,13 @@ from seglab.losses.reduction import weighted_mean
 
 
 def original_focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over images, columns and classes of the largest value over the rows of -t (1 - p)^2 log(p + 1e-7) / 4.
+    """Mean over images, columns and classes of the largest -t (1 - q)^2 log(q) / 4 over the rows, with q = p + 1e-7.
 
     So a column of the image gives each class a gradient in one pixel, the one that fits its label worst.
     """
     logits, target = full_precision(logits, target)
-    p = logits.softmax(1)
-    largest = (-0.25 * target * (1 - p) ** 2 * (p + 1e-7).log()).amax(2)  # [B,K,W]
+    q = logits.softmax(1) + 1e-7
+    largest = (-0.25 * target * (1 - q) ** 2 * q.log()).amax(2)  # [B,K,W]
     return weighted_mean(largest, largest.new_ones(largest.shape))
 
 
