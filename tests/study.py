@@ -82,14 +82,21 @@ def add_cell(
     root: Path = Path("nowhere"),
     names: Sequence[str] | None = None,
     content: str = "",
+    changes: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run folder; finished if it has maps, or else with `results` as its results.json; `content`: of its data."""
+    """A run folder; finished if it has maps, or else with `results` as its results.json; `content`: of its data.
+
+    `changes`: settings of its parts by dotted key, as `model.batch_norm`.
+    """
     names = list(names or [f"{i:02}" for i in range(len(labels))])
     chosen = {"model": "unet", "loss": loss, "data": "folder", "trainer": "cpu"}
     run = Run(study / f"unet-{len(list(study.glob('*')))}-e{epochs}-s{seed}")
     run.folder.mkdir(parents=True)
     config = {**base_config(), "epochs": epochs, "seed": seed, "names": chosen, "pictures": 2}
     config["data"] = {**config["data"], "root": str(root), "classes": dict(classes)}
+    for key, value in (changes or {}).items():
+        part, name = key.split(".", 1)
+        config[part] = {**config[part], name: value}
     run.start(config, {"python": "3", "device": "cpu"} | ({"data": content} if content else {}))
     run.write_command(f"python train.py -m loss={loss}")
     for row in rows_of(epochs) if rows is None else rows:

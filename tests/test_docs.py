@@ -25,7 +25,7 @@ PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((R
 ALL = "\n".join(PAGES.values())
 CONF = ROOT / "conf"
 FENCE = r"^```(\w*)\n(.*?)^```$"
-OF_A_READER = ("x", "mine", "mean_absolute_error")
+OF_A_READER = ("x", "mine", "mean_absolute_error", "smp_dice")
 """Names of the files that a reader makes."""
 every_page = pytest.mark.parametrize("page", PAGES)
 

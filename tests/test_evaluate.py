@@ -12,6 +12,7 @@ from PIL import Image
 
 from seglab.data.synthetic import draw_scene
 from seglab.predict.evaluation.evaluate import Evaluator, Wish, evaluate
+from seglab.run.evaluations import Evaluations
 from seglab.run.folder import Run, runs_of
 
 TESTED = ("epochs=2", "loss=dice", "threads=1", "data.test_scenes=['1']", "data.val_fraction=0.4")
@@ -72,7 +73,8 @@ def test_it_is_told_in_words_and_in_files(run: Run, seglab, images: Path) -> Non
     assert lines[0] == "all, last checkpoint: 10 images of 5 scenes, 10,240 labelled pixels"
     assert lines[1].split() == ["IoU", *(word for d in "135" for word in ("boundary", "F", d, "px"))]
     folder = run.folder / "evaluation"
-    assert lines[-3:] == [str(folder / name) for name in ("all.json", "all_images.csv", "all_scenes.csv")]
+    names = ("all.json", "all_images.csv", "all_scenes.csv", "all_counts.csv")
+    assert lines[-4:] == [str(folder / name) for name in names]
     content = json.loads((folder / "all.json").read_text())
     shown = {line.split("  ")[0]: line.split()[-4:] for line in lines[2:7]}
     for i, (name, iou) in enumerate([*content["scores"]["iou"].items(), ("all classes", content["scores"]["miou"])]):
@@ -126,6 +128,36 @@ def test_other_labels_of_the_same_images(run: Run, images: Path, tmp_path: Path)
     assert float(rows(found.files[1])[0]["accuracy"]) == (prediction == label).mean()
     (clean / "scenes.csv").unlink()
     assert "images that trained it may be among these" in evaluate(run, Wish("val", root=clean)).notes[1]
+
+
+def test_counts_of_images_are_kept_and_found_by_their_data(run: Run, images: Path, tmp_path: Path) -> None:
+    content = evaluate(run, Wish("val")).content
+    kept, found = run.records.validation(), run.evaluations.counts("val", content["data"][:8])
+    assert kept and found and (found.names, found.scenes) == (kept.names, kept.scenes)
+    assert np.array_equal(found.confusion, kept.confusion)
+    assert run.evaluations.counts("val", "0000") is None and run.evaluations.counts("test", content["data"]) is None
+    assert run.evaluations.counts("val", content["data"], original=True) is None
+
+
+def test_a_map_is_scored_on_labels_of_their_own_size(trained, images: Path, tmp_path: Path, seglab) -> None:
+    (run,) = runs_of(trained("epochs=1", "loss=dice", "threads=1", "data.size=20"))
+    found = evaluate(run, Wish("val", root=images, out=tmp_path, original=True))
+    counts = Evaluations(tmp_path).counts("val", found.content["data"], original=True)
+    assert found.files[0].name == "val_original.json" and found.content["original"] and counts
+    for name, own in zip(counts.names, counts.confusion, strict=True):
+        label = np.asarray(Image.open(images / "label" / f"{name}.png"))
+        small = np.asarray(Image.open(run.records.maps / f"{name}.png"))
+        height, width = label.shape
+        across = [[small[int((y + 0.5) * 20 / height), int((x + 0.5) * 20 / width)] for x in range(width)]
+                  for y in range(height)]  # fmt: skip
+        expected = np.zeros((4, 4), np.int64)
+        np.add.at(expected, (label.ravel(), np.ravel(across)), 1)
+        assert np.array_equal(own, expected), name
+    ended = seglab("evaluate", run.folder, "--original")
+    assert (ended.code, ended.err) == (
+        1,
+        "seglab: --original reads the labels' files: accepted is --data ROOT beside it\n",
+    )
 
 
 def drawn(root: Path, height: int, width: int) -> Path:

@@ -89,7 +89,7 @@ def evaluate(a: argparse.Namespace) -> None:
         from seglab.run.folder import Run
 
     check_folder(a.out)
-    wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device)
+    wish = Wish(a.split, a.data, a.checkpoint, a.tile, a.out, a.again, a.device, a.original)
     bar = partial(tqdm, desc="scoring", leave=False, disable=not sys.stderr.isatty())
     found = evaluate(Run(a.run), wish, lambda images, count: bar(images, total=count))
     for note in found.notes:
@@ -110,6 +110,10 @@ COMMANDS = {
             "--tile": {"type": whole, "metavar": "N", "help": "by tiles of N x N pixels, as large images are mapped"},
             "--out": {"type": Path, "help": "folder of the scores; evaluation/ in the run folder unless given"},
             "--again": {"action": "store_true", "help": "also a test split that was scored before"},
+            "--original": {
+                "action": "store_true",
+                "help": "against the labels at their own size, where the run resized them; needs --data",
+            },
             "--device": {
                 "default": "auto",
                 "help": "cpu, cuda or cuda:1; default: as the run was trained, if it is here",

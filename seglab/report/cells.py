@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from seglab.config.identity import WORDS, Identity, recorded
 from seglab.config.read import read
@@ -46,6 +46,15 @@ class Cell:
     def status(self) -> str:
         """`done`, or why there is no score."""
         return self.results["status"]
+
+
+class Told(Protocol):
+    """Whatever tells a run's config and identity."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def identity(self) -> Identity: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def read_cells(study: Path) -> Study:
             found.append(_found(run))
         except (OSError, ValueError) as e:  # among them the errors of a config and of a record
             unreadable[printable(run.folder.name)] = printable(first_line(e))
-    tables = _titles(found, lambda f: f"{f.config.names.model}, {f.config.names.data}", _settings(found))
+    tables = _titles(found, lambda f: f"{f.config.names.model}, {f.config.names.data}", settings_of(found))
     losses = _titles(found, lambda f: f.config.names.loss, [_node("loss", f.config.loss) for f in found])
     places: dict[tuple, list[Found]] = {}
     for f, table, loss in zip(found, tables, losses, strict=True):
@@ -162,33 +171,41 @@ def _superseded(f: Found, by: Found) -> dict[str, Any]:
     return {"status": SUPERSEDED, "reason": f"{was}; {name} counts; differs in {', '.join(differs)}"}
 
 
-def _settings(found: Sequence[Found]) -> list[dict[str, Any]]:
+def settings_of(found: Sequence[Told]) -> list[dict[str, Any]]:
     """The keys in which tables differ: what decides weights but is no axis, and the content of the data."""
     return [
-        flat(f.config.select(lambda role: role.weights and not role.axis)) | {"data.root": label}
+        flat(f.config.select(lambda role: role.weights and not role.axis)) | {"data.root": label} | flat(_drawn(f))
         for f, label in zip(found, _data_labels(found), strict=True)
     ]
+
+
+def _drawn(found: Told) -> dict[str, Any]:
+    """The settings of data that a constructor makes; none of a folder."""
+    root = found.config.data.get("root")
+    if not isinstance(root, Mapping):
+        return {}
+    return {"data.root": {k: v for k, v in root.items() if k not in ("_target_", "cache_dir")}}
 
 
 def _node(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     return flat({name: node})
 
 
-def _data_labels(found: Sequence[Found]) -> list[str]:
+def _data_labels(found: Sequence[Told]) -> list[str]:
     """A name for the data of each run: equal where the content is; a run that does not tell it has its own."""
     contents = [f.identity.data or f"{_root(f)}, not recorded" for f in found]
-    first = {content: _root(f) for f, content in reversed(list(zip(found, contents, strict=True)))}
-    roots = list(first.values())
+    first = {content: f for f, content in reversed(list(zip(found, contents, strict=True)))}
+    roots = [(_root(f), flat(_drawn(f))) for f in first.values()]
     names = {
         content: root
-        if roots.count(root) == 1
+        if roots.count((root, drawn)) == 1
         else f"{root} (content {content[:8] if root not in content else 'not recorded'})"
-        for content, root in first.items()
+        for content, (root, drawn) in zip(first, roots, strict=True)
     }
     return [names[content] for content in contents]
 
 
-def _root(found: Found) -> str:
+def _root(found: Told) -> str:
     root = found.config.data.get("root")
     return root if isinstance(root, str) else found.config.names.data
 
@@ -199,15 +216,16 @@ def _titles(found: Sequence[Found], head: Callable[[Found], str], settings: Sequ
     values: dict[str, dict[str, set[str]]] = {}  # of each head and key
     for own_head, own in zip(heads, settings, strict=True):
         for key, value in own.items():
-            values.setdefault(own_head, {}).setdefault(key, set()).add(_text(value))
+            values.setdefault(own_head, {}).setdefault(key, set()).add(text_of(value))
     alike = Counter(heads)
     have = Counter((h, key) for h, own in zip(heads, settings, strict=True) for key in own)
     out = []
     for own_head, own in zip(heads, settings, strict=True):
         differs = [k for k, v in values.get(own_head, {}).items() if len(v) > 1 or have[own_head, k] < alike[own_head]]
-        out.append(printable(", ".join([own_head, *(f"{k}={_text(own.get(k))}" for k in differs)])))
+        out.append(printable(", ".join([own_head, *(f"{k}={text_of(own.get(k))}" for k in differs)])))
     return out
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A setting in one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

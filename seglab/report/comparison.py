@@ -18,6 +18,7 @@ from seglab.report.statistics import (
     sums_by_unit,
 )
 from seglab.report.study import Entry, Table, cell_name
+from seglab.run.records import Validation
 from seglab.scores import miou
 
 MOST_NAMED = 8
@@ -100,7 +101,7 @@ def compare(table: Table) -> Comparison:
     best = max(scored, key=lambda g: g.mean.value if g.mean else 0.0, default=None)
     if best is None:
         return Comparison(groups, None, [], 0, "image", "No cell has a score yet.", [])
-    units, unit, basis, caveats = _units(table)
+    units, unit, basis, caveats = units_of(table.compared[0].validation if table.compared else None)
     sides = [Group(g.loss, g.epochs, [e for e in g.done if e in table.compared]) for g in scored]
     sides = [s for s in sides if s.entries]
     names = {(s.loss, s.epochs) for s in sides}
@@ -114,12 +115,11 @@ def compare(table: Table) -> Comparison:
     return Comparison(groups, best, rivals, len(set(units)), unit, _sentence(best, rivals, basis), caveats)
 
 
-def _units(table: Table) -> tuple[list[str], str, str, list[str]]:
+def units_of(found: Validation | None) -> tuple[list[str], str, str, list[str]]:
     """The unit of each image: its scene if enough scenes are known, else the image itself.
 
     Also the name of a unit, the units in words, and the caveats that follow.
     """
-    found = table.compared[0].validation if table.compared else None
     if found is None:
         return [], "image", "no images", []
     images = len(found.names)

@@ -16,6 +16,7 @@ from seglab.pages.pictures import WRONG, error_image, preview
 from seglab.report.comparison import Comparison
 from seglab.report.curves import label, trainings
 from seglab.report.inspection import Inspection, Sample
+from seglab.report.paired.along import Contrast
 from seglab.report.study import Table, colors_of
 from seglab.scores import labels, miou
 
@@ -136,6 +137,30 @@ def differences(comparison: Comparison) -> Figure:
     ax.set_title(f"the others against {comparison.best.name}", fontsize=10, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def contrasts(found: Sequence[Contrast]) -> Figure:
+    """What one setting changes: the difference of mIoU with its interval, filled where it is significant."""
+    figure = Figure(figsize=(9, 1.3 + 0.34 * max(1, len(found))), layout="constrained")
+    ax = figure.subplots()
+    for y, c in enumerate(found):
+        value = c.scores[1].value - c.scores[0].value
+        fill = PALETTE[0] if c.verdict.endswith("better") else "white"
+        if c.difference:
+            ax.plot([c.difference.low, c.difference.high], [y, y], color=PALETTE[0], linewidth=2)
+        ax.plot(value, y, "o", color=PALETTE[0], markerfacecolor=fill, markersize=7)
+    ax.axvline(0, color="black", linewidth=0.8)
+    names = [", ".join([*(f"{v}{' epochs' * (k == 'epochs')}" for k, v in c.place.items()), _sides(c)]) for c in found]
+    ax.set_yticks(range(len(found)), names)
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_xlabel("difference of mIoU, with 95% interval; filled: significant after Holm's correction", fontsize=9)
+    ax.set_title(f"along {found[0].key}" if found else "no contrast", fontsize=10, loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _sides(found: Contrast) -> str:
+    return f"{textwrap.shorten(found.second, 30)} against {textwrap.shorten(found.first, 30)}"
 
 
 def curves(table: Table) -> Figure:

@@ -15,10 +15,12 @@ from seglab.report.cells import Study, first_line, mixtures, read_cells
 from seglab.report.charts import reliability
 from seglab.report.comparison import Comparison, Group, compare
 from seglab.report.curves import MOST_TRAININGS, Chart, of_each, overlaid, trainings
+from seglab.report.paired.folds import fold_tables
 from seglab.report.settings import ceiling, commands, differences, environments, unfinished
 from seglab.report.statistics import DRAWS
 from seglab.report.study import Entry, Table, colors_of, read_tables
 from seglab.report.symptoms import symptoms
+from seglab.report.tables import grid_table
 from seglab.report.wall import MOST_BYTES, Wall, build_wall
 from seglab.scores import MAIN, SCORES, keys
 
@@ -131,15 +133,17 @@ def page(
     from seglab.pages.page import render
 
     entries = [e for t in tables for e in t.entries]
+    pooled, lacking = fold_tables(found.cells)
     return render(
         "report.html.j2",
         name=printable(study.resolve().name),
         sections=[_section(t, limit, data, MOST_BYTES // len(tables)) for t in tables],
+        folds=[(t.title, compare(t), grid_table([e.cell for e in t.entries])) for t in pooled],
         unreadable=found.unreadable,
         entries=entries,
         done=[e for e in entries if e.done],
         limit=limit,
-        problems=[*problems, *(p for e in entries for p in e.problems)],
+        problems=[*problems, *lacking, *(p for e in entries for p in e.problems)],
         differences=differences(entries),
         environments=environments(entries),
         commands=commands(entries),

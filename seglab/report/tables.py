@@ -10,6 +10,7 @@ from seglab.machine.files import write_whole
 from seglab.pages.markdown import markdown_table
 from seglab.pages.text import printable
 from seglab.report.cells import UNREADABLE, Cell, Study, mixtures
+from seglab.report.paired.folds import fold_tables
 from seglab.report.rows import read_cells_of, rows
 from seglab.run.folder import DONE
 from seglab.scores import MAIN
@@ -48,6 +49,11 @@ def grid_markdown(study: Study) -> str:
         constant = {f"{value:.4f}" for value in known if value is not None}
         parts += [f"constant map of the most frequent class: {' or '.join(sorted(constant))}"] if constant else []
         parts += mixtures(table) + [note for c in table for note in c.notes]
+    tables, lacking = fold_tables(study.cells)
+    for pooled in tables:
+        grid = markdown_table(grid_table([e.cell for e in pooled.entries]))
+        parts.append(f"## {pooled.title}\n\nvalidation mIoU of the counts of all folds, after the last epoch\n\n{grid}")
+    parts += lacking
     for c in [c for c in study.cells if c.status != DONE] + study.superseded:
         reason = printable(c.results["reason"])
         parts.append(f"{c.status}: {c.loss}, {c.epochs} epochs, seed {c.seed} ({c.folder}): {reason}")

@@ -4,15 +4,19 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from seglab.machine.files import without_nan, write_whole
 from seglab.run.reading import RecordError, json_object
+from seglab.run.records import Validation, read_counts
 from seglab.run.shapes import Evaluation
 from seglab.scores import flattened, nested
 
 LAST = "last"
+ORIGINAL = "original"
+COUNTS = "counts"
 BOUNDARY_F = "boundary_f_"
 
 
@@ -23,10 +27,10 @@ class Evaluations:
         self.folder = folder
         self.within = within or folder
 
-    def file(self, split: str, checkpoint: str = LAST, content: str = "") -> Path:
-        """`<split>.json`; of the best epoch, and of other data than the run's own, with another name."""
-        parts = [split, *([checkpoint] if checkpoint != LAST else []), *([content[:8]] if content else [])]
-        return self.folder / f"{'_'.join(parts)}.json"
+    def file(self, split: str, checkpoint: str = LAST, content: str = "", original: bool = False) -> Path:
+        """`<split>.json`; of the best epoch, of labels of their own size, and of other data, with another name."""
+        parts = [split, checkpoint * (checkpoint != LAST), ORIGINAL * original, content[:8]]
+        return self.folder / f"{'_'.join(filter(None, parts))}.json"
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """The content of such a file; None where there is none. Raises RecordError."""
@@ -50,12 +54,23 @@ class Evaluations:
 
     def looks(self, split: str, weights: str, data: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The files that tell of a scoring of these weights on this split of these data. Raises RecordError."""
-        for checkpoint in ("last", "best"):
-            for content in ("", data):
-                path = self.file(split, checkpoint, content)
-                found = self.read(path)
-                if found and (found["split"], found["weights"], found["data"]) == (split, weights, data):
-                    yield path, found
+        for checkpoint, content, original in product(("last", "best"), ("", data), (False, True)):
+            path = self.file(split, checkpoint, content, original)
+            found = self.read(path)
+            if found and (found["split"], found["weights"], found["data"]) == (split, weights, data):
+                yield path, found
+
+    def counts(self, split: str, data: str, original: bool = False) -> Validation | None:
+        """The counts of each image of such data after the last epoch; None where they were not scored.
+
+        `data`: the content, or its beginning. Raises RecordError.
+        """
+        for content in ("", data):
+            path = self.file(split, content=content, original=original)
+            found = self.read(path)
+            if found and found["data"].startswith(data):
+                return read_counts(path.with_name(f"{path.stem}_{COUNTS}.csv"), self.within)
+        return None
 
     def test(self, identity: str, data: str) -> dict[str, Any] | None:
         """The evaluation of the test split of a run of this identity and these data, after its last epoch.

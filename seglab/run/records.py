@@ -80,23 +80,16 @@ class Records:
             raise RecordError(f"{self.validation_file}: {name!r} is no name of an image")
         return self.maps / f"{name}.png"
 
-    def write_validation(self, classes: Sequence[str], rows: Iterable[tuple[str, str, list[int]]]) -> None:
-        """One row an image: name, scene, and in the column `<true> as <predicted>` so many pixels."""
-        pairs = [f"{true} as {predicted}" for true in classes for predicted in classes]
-        _write(self.validation_file, ["name", "scene", *pairs], ([name, scene, *n] for name, scene, n in rows))
+    def write_validation(self, classes: Sequence[str], rows: Iterable[tuple[str, str, Sequence[int]]]) -> None:
+        """One row an image: name, scene and counts."""
+        _write(self.validation_file, counts_head(classes), ([name, scene, *n] for name, scene, n in rows))
 
     def validation(self) -> Validation | None:
         """The content of validation.csv; None where there is none. Raises RecordError."""
-        if (found := self._table(self.validation_file)) is None:
-            return None
-        head, rows = found
-        k = isqrt(max(0, len(head) - 2))
-        if head[:2] != ["name", "scene"] or not k or len(head) != 2 + k * k:
-            raise RecordError(f"{self.validation_file}: columns {head[:3]}...; expected name, scene and K x K counts")
-        counts = _numbers(self.validation_file, [row[2:] for row in rows], k * k).astype(np.int64)
-        for name, *_ in rows:
+        found = read_counts(self.validation_file, self.folder) if self.validation_file.exists() else None
+        for name in found.names if found else ():
             self._map_file(name)
-        return Validation([r[0] for r in rows], [r[1] for r in rows], counts.reshape(-1, k, k))
+        return found
 
     def write_calibration(self, bins: np.ndarray) -> None:
         """`[bins,3]`: pixels whose highest probability is in a bin, the right ones, and the sum of that probability."""
@@ -129,6 +122,21 @@ class Records:
 
     def _table(self, path: Path) -> tuple[list[str], list[list[str]]] | None:
         return table(path, self.folder) if path.exists() else None
+
+
+def counts_head(classes: Sequence[str]) -> list[str]:
+    """Columns of a table of counts: name, scene, and for each pair of classes `<true> as <predicted>`."""
+    return ["name", "scene", *(f"{true} as {predicted}" for true in classes for predicted in classes)]
+
+
+def read_counts(path: Path, folder: Path) -> Validation:
+    """The content of a table of counts in a folder. Raises RecordError."""
+    head, rows = table(path, folder)
+    k = isqrt(max(0, len(head) - 2))
+    if head[:2] != ["name", "scene"] or not k or len(head) != 2 + k * k:
+        raise RecordError(f"{path}: columns {head[:3]}...; expected name, scene and K x K counts")
+    counts = _numbers(path, [row[2:] for row in rows], k * k).astype(np.int64)
+    return Validation([r[0] for r in rows], [r[1] for r in rows], counts.reshape(-1, k, k))
 
 
 def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:

@@ -75,6 +75,7 @@ class Evaluation(Known):
     scored: str
     looks: PositiveInt
     tile: PositiveInt | None = None
+    original: bool = False
     images: PositiveInt
     scenes: NonNegativeInt
     pixels: PositiveInt

@@ -1,6 +1,6 @@
 """A network and a split -> the counts of each image, from which all its scores follow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from seglab.maps.boundary import DISTANCES, boundary_counts, boundary_f, boundar
 from seglab.maps.evidence import scored_batches
 from seglab.maps.scoring import Scoring, confusion_each
 from seglab.models.network import Network
+from seglab.predict.tiles.scale import back
 from seglab.predict.tiles.tiling import Tiling, tiled
+from seglab.run.records import counts_head
 
 Counted = tuple[str, np.ndarray, np.ndarray, Tensor]
 """Name, label and map `uint8 [H,W]`, and counts `int64 [K,K]` of one image."""
@@ -62,6 +64,12 @@ class Counts:
             members.setdefault(scene or name, []).append(i)
         return [{"scene": scene, "images": len(found), **self._row(found)} for scene, found in members.items()]
 
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each image with its counts: what validation.csv holds."""
+        rows = zip(self.names, self.scenes, self.confusion, strict=True)
+        head = counts_head(self.classes)
+        return [dict(zip(head, [name, scene, *counts.ravel().tolist()], strict=True)) for name, scene, counts in rows]
+
     def _row(self, images: Sequence[int]) -> dict[str, Any]:
         return {"pixels": sum(int(self.confusion[i].sum()) for i in images), **self._numbers(images)}
 
@@ -94,8 +102,19 @@ def tiled_images(
         values, mask = images[i]
         raster = Decoded(Path(images.names[i]), Pixels(values, None, 1))
         prediction = np.concatenate([strip.classes for strip in tiled([net], raster, tiling)])
-        found, label = (torch.from_numpy(array.astype(np.int64))[None] for array in (prediction, mask))
-        yield images.names[i], mask, prediction, confusion_each(found, label, num_classes)[0]
+        yield _counted(images.names[i], mask, prediction, num_classes)
+
+
+def at_own_size(found: Iterable[Counted], label_of: Callable[[str], np.ndarray], num_classes: int) -> Iterator[Counted]:
+    """The same images with their labels as the files hold them; a map is brought to their size as a GIS gets it."""
+    for name, _, prediction, _ in found:
+        mask = label_of(name)
+        yield _counted(name, mask, back(prediction, *mask.shape), num_classes)
+
+
+def _counted(name: str, mask: np.ndarray, prediction: np.ndarray, num_classes: int) -> Counted:
+    found, label = (torch.from_numpy(array.astype(np.int64))[None] for array in (prediction, mask))
+    return name, mask, prediction, confusion_each(found, label, num_classes)[0]
 
 
 def _images(batch: Mapping[str, Any], maps: Tensor, counts: Tensor) -> Iterator[Counted]:

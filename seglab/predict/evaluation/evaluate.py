@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from seglab.config.foreign import check_model
@@ -14,13 +15,13 @@ from seglab.data.batches.loaders import scored_at_once
 from seglab.machine.environment import computing_device
 from seglab.machine.isolation import isolated
 from seglab.machine.memory import free_memory
-from seglab.predict.evaluation.counting import Counted, Counts, tiled_images, whole_images
+from seglab.predict.evaluation.counting import Counted, Counts, at_own_size, tiled_images, whole_images
 from seglab.predict.evaluation.dataset import cache_of, data_of, positions
 from seglab.predict.evaluation.notes import ONCE, notes
 from seglab.predict.tiles.memory import bytes_per_pixel, tiling_for
 from seglab.predict.trained import checkpoint_of, device_of, precision_on, ready, trained_network
 from seglab.run import checkpoints
-from seglab.run.evaluations import Evaluations, scored_as
+from seglab.run.evaluations import COUNTS, Evaluations, scored_as
 from seglab.run.folder import Run
 
 TEST = "test"
@@ -34,7 +35,7 @@ class Wish:
     """A checkpoint of a run, a split of the data in `root`, and a device; by default the data and device of training.
 
     `tile`: scored by tiles of so many pixels a side. `out`: the folder of the files; in the run folder by default.
-    `again`: also where the same test split was scored before.
+    `again`: also where the same test split was scored before. `original`: against the labels at their own size.
     """
 
     split: str = "val"
@@ -44,6 +45,7 @@ class Wish:
     out: Path | None = None
     again: bool = False
     device: str = "auto"
+    original: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Evaluator:
         if wish.split == TEST and not run.done:
             raise ValueError(f"{run.folder} is not finished: a test split is scored when all is chosen")
         of_run = of_data(self.config)
+        if wish.original and (not wish.root or (of_run.windows and not wish.tile)):
+            cut = "; a run of data.windows also needs --tile" if of_run.windows else ""
+            raise ValueError(f"--original reads the labels' files: accepted is --data ROOT beside it{cut}")
         if of_run.height_width:
             self._check_memory({of_run.height_width}, of_run.batch_size)  # before images of this size are made
         self.data = data_of(run, self.config, wish.root)
@@ -147,6 +152,16 @@ class Evaluator:
         return out
 
     def _images(self) -> Iterator[Counted]:
+        found = self._as_trained()
+        return at_own_size(found, self._label, len(self.config.classes)) if self.wish.original else found
+
+    def _label(self, name: str) -> np.ndarray:
+        """The label `uint8 [H,W]` of an image as its file holds it."""
+        pair = next(pair for pair in self.data.pairs if pair.name == name)
+        return self.data.reader.load(pair, self.config.classes)[1]
+
+    def _as_trained(self) -> Iterator[Counted]:
+        """The images at the size at which the run saw them."""
         if not self.wish.tile:
             return whole_images(self.net, self.data, self.indices, self.precision, self.device)
         net = ready(self.net, self.config, str(self.device))
@@ -162,11 +177,12 @@ class Evaluator:
         content = {
             **{"split": wish.split, "checkpoint": wish.checkpoint, "identity": self.run.results().get("identity", "")},
             **{"weights": self.weights, "data": self.data.content, "device": device, "precision": self.precision},
-            **{"tile": wish.tile, "scored": datetime.now(UTC).isoformat(), "looks": looks},
+            **{"tile": wish.tile, "original": wish.original, "scored": datetime.now(UTC).isoformat(), "looks": looks},
             **{"images": len(counts.names), "scenes": scenes, "pixels": int(counts.pixels.sum())},
             **scored_as(counts.total, list(self.config.classes)),
         }
-        path = self.evaluations.file(wish.split, wish.checkpoint, "" if self.of_own_data else self.data.content)
-        tables = {"images": counts.of_images(), "scenes": counts.of_scenes()}
+        other = "" if self.of_own_data else self.data.content
+        path = self.evaluations.file(wish.split, wish.checkpoint, other, wish.original)
+        tables = {"images": counts.of_images(), "scenes": counts.of_scenes(), COUNTS: counts.table()}
         files = self.evaluations.write(path, content, tables)
         return Evaluated(content, files, notes(self, counts, content))

@@ -1,0 +1,1 @@
+"""Finished cells beside each other by their counts: along one setting, and over folds."""

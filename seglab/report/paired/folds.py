@@ -1,0 +1,73 @@
+"""Folds pooled: the cells of all folds as one, in which each image was validated once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seglab.report.cells import Cell
+from seglab.report.paired.outcomes import Outcome, Scored, in_order, of_cells, varying
+from seglab.report.study import Entry, Table, cell_name
+from seglab.run.records import Validation
+from seglab.scores import SCORES, scores
+
+FOLD, FOLDS = "data.fold", "data.folds"
+ALL = "all "
+
+
+def pooled(found: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
+    """The outcomes with those of all folds in the place of each fold's, and a sentence on each that lacks folds.
+
+    The counts of a pooled outcome are those of all its folds: its mIoU is of all images, not a mean over folds.
+    """
+    alone = [o for o in found if o.settings.get(FOLD, "null") == "null"]
+    groups: dict[tuple, list[Outcome]] = {}
+    for o in found:
+        if o not in alone:
+            groups.setdefault((o.without(FOLD), o.seed), []).append(o)
+    lacking: list[str] = []
+    for members in groups.values():
+        wanted = {str(i) for i in range(int(members[0].settings[FOLDS]))}
+        absent = sorted(wanted - {o.settings[FOLD] for o in members})
+        if absent:
+            place = f"{members[0].settings['loss']}, {members[0].settings['epochs']} epochs, seed {members[0].seed}"
+            lacking.append(f"{place}: not pooled, fold {', '.join(absent)} has no result")
+        else:
+            alone.append(_as_one(members))
+    return alone, lacking
+
+
+def _as_one(members: Sequence[Outcome]) -> Outcome:
+    counts = Validation(
+        [name for o in members for name in o.counts.names],
+        [scene for o in members for scene in o.counts.scenes],
+        np.concatenate([o.counts.confusion for o in members]),
+    )
+    settings = members[0].settings | {FOLD: f"{ALL}{len(members)}"}
+    return replace(members[0], settings=settings, counts=in_order(counts))
+
+
+def fold_tables(cells: Sequence[Cell]) -> tuple[list[Table], list[str]]:
+    """A table of the pooled cells for each setting that they differ in, and a sentence on each that lacks folds."""
+    found, lacking = pooled(of_cells([c for c in cells if c.config.data.get("fold") is not None], Scored())[0])
+    differ = [key for key in varying(found) if key not in ("loss", "epochs")]
+    tables: dict[str, list[Outcome]] = {}
+    for o in found:
+        names = o.cell.config.names
+        title = ", ".join(
+            [names.model, names.data, f"{o.settings[FOLD]} folds", *(f"{k}={o.settings[k]}" for k in differ)]
+        )
+        tables.setdefault(title, []).append(o)
+    return [Table(title, [_entry(o, title, members) for o in members]) for title, members in tables.items()], lacking
+
+
+def _entry(found: Outcome, title: str, among: Sequence[Outcome]) -> Entry:
+    """A pooled cell as the report sees cells; it has no run folder of its own, so no curves and no maps."""
+    own = found.cell
+    numbers = scores(found.counts.confusion.sum(0), list(own.config.classes))
+    results = {**own.results, **{s.name: numbers[s.name] for s in SCORES if s.reference}}
+    val = {key: None if value != value else value for key, value in numbers.items()}
+    folder = f"{own.loss}-e{own.epochs}-s{own.seed}, {found.settings[FOLD]} folds"
+    cell = replace(own, table=title, folder=folder, val=val, test={}, notes=[], results=results)
+    name = cell_name(own.loss, own.epochs, own.seed, len({o.seed for o in among}))
+    return Entry(cell, own.run, own.config, name, validation=found.counts)
