@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 ROOMS = (
     *("labels", "scores", "machine", "pages", "profile", "models", "losses", "data", "maps", "run", "task", "config"),
-    *("predict", "training", "audit", "report", "benchmark", "sweep", "cli"),
+    *("predict", "training", "audit", "report", "findings", "benchmark", "sweep", "cli"),
 )
 """From the ground up: a room imports only itself and rooms before it."""
 
