@@ -67,6 +67,16 @@ def focal_sigmoid(logits: Array, target: Array, gamma: float = 2.0, alpha: float
     return float(np.mean(terms))
 
 
+def original_focal(logits: Array, target: Array) -> float:
+    q = softmax(logits) + 1e-7
+    rows = range(target.shape[2])
+    largest = [
+        max(-0.25 * target[b, k, y, x] * (1 - q[b, k, y, x]) ** 2 * np.log(q[b, k, y, x]) for y in rows)
+        for b, k, x in np.ndindex(*target[:, :, 0].shape)
+    ]
+    return float(np.mean(largest))
+
+
 def mean_of_images(target: Array, per_image: bool, per_class: bool, value: Callable[..., float | None]) -> float:
     """Mean over the images of the mean over their classes of `value(b, k)`; None says that there is nothing to count.
 

@@ -47,6 +47,11 @@ ROWS = {
         / 4,
         partial(reference.focal_sigmoid, alpha=0.25),
     ),
+    # each pixel is the only row of its column; the mean over 2 columns and 2 classes
+    "original_focal": Row(
+        ((1 / 4 - 1e-7) ** 2 * -log(3 / 4 + 1e-7) + (1 / 2 - 1e-7) ** 2 * -log(1 / 2 + 1e-7)) / 4 / 4,
+        reference.original_focal,
+    ),
     # class 0: TP 3/4, sum of p 5/4, of p² 13/16; class 1: TP 1/2, sum of p 3/4, of p² 5/16; one true pixel each
     "dice": Row(1 - ((3 / 2) / (13 / 16 + 1) + 1 / (5 / 16 + 1)) / 2, partial(reference.dice, squared=True)),
     "dice_sorensen": Row(1 - ((3 / 2) / (5 / 4 + 1) + 1 / (3 / 4 + 1)) / 2, reference.dice),

@@ -23,6 +23,7 @@ SHAPES = ["A", "B"]
 
 AS_ORIGINAL: dict[str, nn.Module] = {
     "cce": losses.CrossEntropy(),
+    "focal": losses.OriginalFocal(),
     "lovasz": losses.Lovasz(),
     # the original adds 1e-5 to 2 TP, that is half of it to TP
     "dice_jaccard": losses.Dice(squared=True, smooth=0.5e-5, per_image=True, per_class=False),
@@ -88,9 +89,9 @@ def references(shared: Path) -> Golden:
     return Golden(shared / "golden" / "reference_losses.npz")
 
 
-def as_logits(p: Tensor) -> Tensor:
-    """Logits whose softmax is `p`; 1e-7 stands for 0, as in Keras."""
-    return p.clamp(min=1e-7).log()
+def as_logits(p: Tensor, zero: float = 1e-7) -> Tensor:
+    """Logits whose softmax is `p`; 1e-7 stands for 0, as in Keras's own losses."""
+    return p.clamp(min=zero).log()
 
 
 def through_softmax(gradient: Tensor, p: Tensor) -> Tensor:
@@ -109,7 +110,8 @@ class TestOriginal:
     def test_value(self, original, shape, case, name):
         p = original.probabilities(f"{shape}/{case}")
         target = original.target(f"{shape}/{case}")
-        ours = AS_ORIGINAL[name](as_logits(p), target).item()
+        zero = 1e-30 if name == "focal" else 1e-7  # the original's focal adds 1e-7 itself
+        ours = AS_ORIGINAL[name](as_logits(p, zero), target).item()
         theirs = original.value(f"{shape}/{case}", name)
         if name == "boundary" and case in ("uniform", "single"):
             # 0/0 in the original: no edge in the map, or none in the target. Ours: all is missed, or nothing was asked.

@@ -6,6 +6,7 @@ from seglab.losses.cross_entropy import CrossEntropy
 from seglab.losses.focal import Focal
 from seglab.losses.focal_sigmoid import FocalSigmoid
 from seglab.losses.lovasz import Lovasz, LovaszSorted
+from seglab.losses.original_focal import OriginalFocal
 from seglab.losses.overlap import Dice, Jaccard, Tversky
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Jaccard",
     "Lovasz",
     "LovaszSorted",
+    "OriginalFocal",
     "Tversky",
 ]
