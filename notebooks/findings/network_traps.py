@@ -10,6 +10,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPSeparable
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from seglab.data.synthetic import draw_scene
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
 from seglab.models.deeplabv3plus import DeepLabV3Plus
@@ -26,6 +27,11 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 NUM_CLASSES = 4
+
+
+def drawn_scenes(count: int, size: int) -> Scenes:
+    """Drawn scenes of `size` x `size` pixels."""
+    return [draw_scene(0, scene, size, size) for scene in range(count)]
 
 
 def kept_share(momentum: float, steps: int) -> float:

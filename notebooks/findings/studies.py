@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import NamedTuple
 
+import numpy as np
+
 from seglab.pages.markdown import markdown_table
 from seglab.report.comparison import Comparison, compare
 from seglab.report.paired.along import Contrast, along, judged_by, rows
@@ -14,6 +16,8 @@ from seglab.report.paired.outcomes import Outcome, Scored, outcomes_of
 from seglab.report.study import Table, read_study
 from seglab.run.folder import Run, runs_of
 from seglab.run.packed import pack, unpack
+from seglab.run.records import Validation
+from seglab.scores import miou
 
 PACKED = Path(__file__).parent / "packed"
 OUTPUTS = Path(__file__).parents[2] / "outputs"
@@ -74,6 +78,26 @@ def contrasts(studies: Sequence[str], key: str, scored: Scored = Scored()) -> li
 def table(contrasts: Sequence[Contrast]) -> str:
     """Contrasts in markdown, and how they were judged."""
     return f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}"
+
+
+def content(name: str, key: str, value: str) -> str:
+    """Hash of the data of the cells of a study that have this value of a setting."""
+    (data,) = {o.cell.identity.data for o in found([name]) if o.settings[key] == value}
+    return data
+
+
+def trained_and_new(name: str) -> str:
+    """mIoU on the images that trained and on those that did not, means over seeds, in markdown."""
+    lines = [["loss", "epochs", "mIoU on training images", "on validation images", "seeds"]]
+    validated = set(found([name])[0].counts.names)
+    groups: dict[tuple[str, str], list[Validation]] = {}
+    for o in found([name], Scored("all")):
+        groups.setdefault((o.settings["loss"], o.settings["epochs"]), []).append(o.counts)
+    for place, members in sorted(groups.items(), key=lambda item: (item[0][0], int(item[0][1]))):
+        inside = [image in validated for image in members[0].names]
+        sides = [[counts.confusion[np.equal(inside, side)].sum(0) for counts in members] for side in (False, True)]
+        lines.append([*place, *(f"{np.mean([miou(c) for c in side]):.3f}" for side in sides), str(len(members))])
+    return markdown_table(lines)
 
 
 def overview() -> str:

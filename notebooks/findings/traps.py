@@ -7,9 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seglab.data.synthetic import draw_scene
 from seglab.labels import one_hot
 from seglab.losses import BinaryCrossEntropy, Focal, OriginalFocal
 from seglab.scores import confusion, miou
+
+
+def drawn_mask(size: int) -> np.ndarray:
+    """Label `uint8 [H,W]` of a drawn scene."""
+    return draw_scene(0, 0, size, size)[1]
 
 
 def plausible_logits(mask: Tensor, num_classes: int, strength: float, seed: int = 0) -> Tensor:
