@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from seglab.labels import color_image
@@ -79,11 +80,10 @@ def maps(cells: Mapping[tuple[str, str], Inspection], name: str) -> Figure:
     axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
     for ax in axes.ravel():
         ax.axis("off")
-    for ax, title, picture in zip(
-        axes[:2, 0], ("image", "label"), (preview(image), color_image(label, classes)), strict=True
-    ):
+    pairs = zip(axes[:2, 0], (f"image {name}", "label"), (preview(image), color_image(label, classes)), strict=True)
+    for ax, title, picture in pairs:
         ax.imshow(picture, interpolation="nearest")
-        ax.set_title(f"{title} {name}" if title == "image" else title, fontsize=9, loc="left")
+        ax.set_title(title, fontsize=9, loc="left")
     for (row, column), cell in cells.items():
         ax = axes[rows.index(row), columns.index(column) + 1]
         found = cell.run.records.map(name)
@@ -91,6 +91,8 @@ def maps(cells: Mapping[tuple[str, str], Inspection], name: str) -> Figure:
             raise ValueError(f"{name}: its map is gone from {cell.run.folder}")
         ax.imshow(color_image(found, classes), interpolation="nearest")
         ax.set_title(f"{row}, {column}", fontsize=9, loc="left")
+    patches = [Patch(facecolor=color, label=text) for text, color in classes.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=9)
     return figure
 
 
