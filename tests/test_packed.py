@@ -11,7 +11,7 @@ from seglab.report.rows import read_study as rows_of
 from seglab.report.study import read_study
 from seglab.run.packed import pack, unpack
 from seglab.run.reading import RecordError
-from tests.study import add_cell, add_test_scores, draw_labels, spoil
+from tests.study import CLASSES, add_cell, add_test_scores, draw_labels, spoil
 from tests.study import rows_of as metrics
 
 
@@ -80,3 +80,82 @@ def test_metrics_with_other_columns_stay_apart(tmp_path: Path) -> None:
     for name in ("metrics.csv", "validation.csv"):
         for path in sorted((tmp_path / "s").glob(f"*/{name}")):
             assert path.read_text() == (tmp_path / "u" / path.parent.name / name).read_text()
+
+
+def test_counts_keep_the_order_of_each_run_s_classes(tmp_path: Path) -> None:
+    labels = draw_labels(3)
+    for classes in (CLASSES, dict(reversed(CLASSES.items()))):
+        add_cell(tmp_path / "s", "dice", 2, labels, spoil(labels, 0.3), classes=classes)
+    pack(tmp_path / "s", tmp_path / "p")
+    for run in unpack(tmp_path / "p", tmp_path / "u"):
+        name = f"{run.folder.name}/validation.csv"
+        assert (tmp_path / "u" / name).read_text() == (tmp_path / "s" / name).read_text()
+
+
+def test_an_absent_class_keeps_its_column_and_a_run_without_counts_is_packed(tmp_path: Path) -> None:
+    labels = draw_labels(3)
+    rows = [{**row, "val/iou/tree": float("nan")} for row in metrics(2)]
+    run = add_cell(tmp_path / "s", "dice", 2, labels, labels, rows=rows)
+    run.records.validation_file.unlink()
+    run.environment_file.unlink()
+    pack(tmp_path / "s", tmp_path / "p")
+    (again,) = unpack(tmp_path / "p", tmp_path / "u")
+    assert again.metrics_file.read_text() == run.metrics_file.read_text() and again.records.validation() is None
+
+
+def test_a_run_of_the_same_identity_and_other_metrics_keeps_its_own(tmp_path: Path) -> None:
+    labels = draw_labels(3)
+    for rows in (metrics(2), [{**row, "val/loss": 7.0} for row in metrics(3)]):
+        run = add_cell(tmp_path / "s", "dice", len(rows), labels, labels, rows=rows)
+        run.write_results(run.results() | {"identity": "one"})
+    pack(tmp_path / "s", tmp_path / "p")
+    for run in unpack(tmp_path / "p", tmp_path / "u"):
+        assert run.metrics_file.read_text() == (tmp_path / "s" / run.folder.name / "metrics.csv").read_text()
+
+
+def test_nothing_is_packed_into_a_study_or_a_run(study: Path, tmp_path: Path, seglab) -> None:
+    run = next(study.glob("*/"))
+    shutil.copytree(run, tmp_path / "elsewhere")
+    before = (run / "metrics.csv").read_text()
+    for out in (study, run, study / "packed", tmp_path / "elsewhere"):
+        ended = seglab("pack", study, "--out", out)
+        assert ended.code == 1 and "a place of run folders; accepted is a folder elsewhere" in ended.err
+    assert (run / "metrics.csv").read_text() == before == (tmp_path / "elsewhere" / "metrics.csv").read_text()
+
+
+def _changed_runs(**changes: object):
+    def change(packed: Path) -> None:
+        content = json.loads((packed / "runs.json").read_text())["runs"]
+        first = next(iter(content.values()))
+        (packed / "runs.json").write_text(json.dumps({"runs": content | {next(iter(content)): first | changes}}))
+
+    return change
+
+
+def _replaced(file: str, old: str, new: str):
+    return lambda packed: (packed / file).write_text((packed / file).read_text().replace(old, new))
+
+
+FORGED = [
+    (_replaced("counts.csv", ",file,", ",which,"), "counts.csv: columns ['run', 'which'"),
+    (_replaced("metrics.csv", "run,", "cell,"), "metrics.csv: columns ['cell', 'epoch'"),
+    (_replaced("counts.csv", "unet-0-", "unet-9-"), "rows of 'unet-9-e3-s0', a run that runs.json does not name"),
+    (_replaced("counts.csv", ",validation,", ",best,"), "counts.csv: counts of 'best'"),
+    (_replaced("counts.csv", "roof as roof", "roof"), "counts.csv: 'roof' is a column, or one of the pairs"),
+    (lambda packed: (packed / "counts.csv").unlink(), "counts.csv"),
+    (_changed_runs(metrics_of="nobody"), "metrics.csv: 0 rows of 'nobody'; 'unet-0-e3-s0' had 3 epochs"),
+    (_changed_runs(results={"status": "done", "val": {"miou": 5}}), "runs.json: runs.unet-0-e3-s0.results="),
+    (_changed_runs(evaluations={"val": {}}), "runs.json: runs.unet-0-e3-s0.evaluations="),
+    (_replaced("runs.json", '"unet-3-e5-s0": {', '"a\\u0000b": {'), "'a\\x00b' is no name of a run folder"),
+    (_replaced("runs.json", '"unet-3-e5-s0": {', f'"{"x" * 300}": {{'), "xxx' is no name of a run folder"),
+]
+
+
+def test_a_forged_package_is_one_line_and_leaves_nothing(study: Path, tmp_path: Path, seglab) -> None:
+    pack(study, tmp_path / "p")
+    for i, (change, said) in enumerate(FORGED):
+        packed = shutil.copytree(tmp_path / "p", tmp_path / f"p{i}")
+        change(packed)
+        ended = seglab("unpack", packed, "--out", tmp_path / "new")
+        assert ended.code == 1 and ended.err.count("\n") == 1 and said in ended.err
+        assert not (tmp_path / "new").exists() or not any((tmp_path / "new").iterdir())
