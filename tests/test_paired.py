@@ -15,6 +15,7 @@ from tests.study import add_cell, draw_labels, spoil
 
 SCENES = [f"s{i}" for i in range(20)]
 LABELS = draw_labels(20)
+NAMES = [f"{i:02}" for i in range(20)]
 
 
 def add(study: Path, share: float, seed: int = 0, loss: str = "dice", labels: np.ndarray = LABELS, **changes) -> None:
@@ -161,3 +162,45 @@ def test_the_command_prints_a_table_and_what_is_left_out(tmp_path: Path, seglab)
     assert said.startswith("Judged by a paired bootstrap over 20 validation images, at 5%")
     ended = seglab("compare", tmp_path, "--along", "model.batch_norm", "--original")
     assert ended.code == 1 and "left out, it has no such counts; seglab evaluate makes them" in ended.err
+
+
+def test_folds_that_are_no_parts_of_one_whole_are_not_pooled_and_cost_no_grid(tmp_path: Path, seglab) -> None:
+    def told(study: str, *changes: dict, names: list[str] | None = None, classes: dict | None = None) -> str:
+        for part, change in enumerate(changes):
+            own = slice(10 * part, 10 * part + 10)
+            settings = {"data.fold": part, "data.folds": 2} | change
+            run = add_cell(tmp_path / study, "dice", 5, LABELS[own], LABELS[own], names=names or NAMES[own],
+                           changes=settings, content="c")  # fmt: skip
+        if classes:
+            run.records.write_validation(list(classes), [(f"x{i}", "", [1, 0, 0, 1]) for i in range(10)])
+        ended = seglab("grid", tmp_path / study)
+        assert ended.code == 0 and "all 2 folds" not in ended.out
+        return ended.out.splitlines()[-1].partition("not pooled, ")[2]
+
+    assert told("a", {}, {}, names=NAMES[:10]) == "10 image(s), as 00, are in two folds"
+    assert told("b", {}, {}, classes={"a": "", "b": ""}) == "its folds have other numbers of classes"
+    for i, folds in enumerate((None, "x", 0, -1, [2], 10**12)):
+        assert "is no number of folds" in told(f"c{i}", {"data.folds": folds}, {"data.folds": folds})
+    assert told("d", {"data.folds": 10**6}) == "fold 1, 2, 3, ... has no result"
+    assert told("e", {}, {"data.fold": -1}) == "data.fold=-1: accepted are 0..1"
+
+
+def test_settings_from_anybody_stay_in_their_field_of_the_table(tmp_path: Path, seglab) -> None:
+    for share, value in ((0.1, "a|b\n## x\x1b[31m"), (0.4, "c")):
+        add(tmp_path, share, model__batch_norm=value)
+    ended = seglab("compare", tmp_path, "--along", "model.batch_norm")
+    assert ended.code == 0 and len(ended.out.splitlines()) == 5
+    assert r"a\|b\n## x\x1b[31m" in ended.out
+
+
+def test_what_can_not_be_compared_is_one_line(tmp_path: Path, seglab) -> None:
+    add_cell(tmp_path / "a", "dice", 5, LABELS, None)
+    assert "no finished cell has such counts" in seglab("compare", tmp_path / "a", "--along", "loss").err
+    for text in ("*", "../x", "["):
+        assert "accepted is a hash" in seglab("compare", tmp_path / "a", "--along", "loss", "--content", text).err
+    add(tmp_path / "b", 0.1, model__depth=2)
+    add(tmp_path / "b", 0.1, model__depth=3)
+    run = found_in(tmp_path / "b")[0].cell.run
+    run.records.write_validation(["a", "b"], [(name, "", [1, 0, 0, 1]) for name in NAMES])
+    with pytest.raises(ValueError, match=r"2 and 3 have counts of 2, 3 classes"):
+        contrasts(tmp_path / "b", "model.depth")

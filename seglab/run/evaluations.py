@@ -67,11 +67,12 @@ class Evaluations:
         """
         own = self.file(split, original=original)
         others = sorted(self.folder.glob(f"{own.stem}_{data[:8]}*.json")) if data else []
-        for path in (own, *others):
-            found = self.read(path)
-            if found and found["checkpoint"] == LAST and found["data"].startswith(data):
-                return read_counts(path.with_name(f"{path.stem}_{COUNTS}.csv"), self.within)
-        return None
+        read = {path: self.read(path) for path in (own, *others)}
+        found = {p: e for p, e in read.items() if e and e["checkpoint"] == LAST and e["data"].startswith(data)}
+        if data and len({e["data"] for e in found.values()}) > 1:
+            raise RecordError(f"{self.folder}: {', '.join(p.name for p in found)} are all of content {data}...")
+        path = next(iter(found), None)
+        return read_counts(path.with_name(f"{path.stem}_{COUNTS}.csv"), self.within) if path else None
 
     def test(self, identity: str, data: str) -> dict[str, Any] | None:
         """The evaluation of the test split of a run of this identity and these data, after its last epoch.

@@ -55,9 +55,11 @@ def along(found: Sequence[Outcome], key: str) -> list[Contrast]:
 
     Raises ValueError, one line, where no cells differ in it alone, or two labels of one image are compared.
     """
+    if not found:
+        raise ValueError(f"--along {key}: no finished cell has such counts")
     varies = varying(found)
     if key not in varies:
-        known = found and key in found[0].settings
+        known = key in found[0].settings
         why = "all cells have the same value" if known else "no setting of these cells"
         raise ValueError(f"--along {key}: {why}; {did_you_mean(key, varies)}" if varies else f"--along {key}: {why}")
     groups: dict[tuple, list[Outcome]] = {}
@@ -113,6 +115,8 @@ def _check_labels(key: str, a: str, b: str, found: Sequence[Outcome]) -> None:
     if any(own != names[0] for own in names):
         raise ValueError(f"{what} were validated on other images; accepted is one split for both, or all its folds")
     labels = [o.counts.confusion.sum(2) for o in found]
+    if len({own.shape for own in labels}) > 1:
+        raise ValueError(f"{what} have counts of {', '.join(sorted({str(own.shape[1]) for own in labels}))} classes")
     if any((own != labels[0]).any() for own in labels):
         raise ValueError(
             f"{what} were scored on other labels of the same images; accepted are --original or --content, "

@@ -1,7 +1,9 @@
 """Folds pooled: the cells of all folds as one, in which each image was validated once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -27,14 +29,33 @@ def pooled(found: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
             groups.setdefault((o.without(FOLD), o.seed), []).append(o)
     lacking: list[str] = []
     for members in groups.values():
-        wanted = {str(i) for i in range(int(members[0].settings[FOLDS]))}
-        absent = sorted(wanted - {o.settings[FOLD] for o in members})
-        if absent:
+        if why := _unfit(members):
             place = f"{members[0].settings['loss']}, {members[0].settings['epochs']} epochs, seed {members[0].seed}"
-            lacking.append(f"{place}: not pooled, fold {', '.join(absent)} has no result")
+            lacking.append(f"{place}: not pooled, {why}")
         else:
             alone.append(_as_one(members))
     return alone, lacking
+
+
+def _unfit(members: Sequence[Outcome]) -> str:
+    """Why these folds are not all parts of one whole; empty where they are."""
+    folds = members[0].settings.get(FOLDS, "null")
+    if not (folds.isascii() and folds.isdigit() and 0 < len(folds) < 10 and int(folds)):
+        return f"{FOLDS}={folds[:40]} is no number of folds"
+    found = {o.settings[FOLD] for o in members}
+    count = int(folds)
+    strange = sorted(f for f in found if not (f.isascii() and f.isdigit() and int(f[:10]) < count))
+    if strange:
+        return f"{FOLD}={strange[0][:40]}: accepted are 0..{count - 1}"
+    if len(found) < count:
+        absent = list(islice((str(i) for i in range(count) if str(i) not in found), 4))
+        absent[3:] = ["..."] * (len(absent) > 3)
+        return f"fold {', '.join(absent)} has no result"
+    if len({o.counts.confusion.shape[1] for o in members}) > 1:
+        return "its folds have other numbers of classes"
+    images = Counter(name for o in members for name in {*o.counts.names})
+    twice = sorted(name for name, times in images.items() if times > 1)
+    return f"{len(twice)} image(s), as {twice[0][:40]}, are in two folds" if twice else ""
 
 
 def _as_one(members: Sequence[Outcome]) -> Outcome:
@@ -50,7 +71,7 @@ def _as_one(members: Sequence[Outcome]) -> Outcome:
 def fold_tables(cells: Sequence[Cell]) -> tuple[list[Table], list[str]]:
     """A table of the pooled cells for each setting that they differ in, and a sentence on each that lacks folds."""
     found, lacking = pooled(of_cells([c for c in cells if c.config.data.get("fold") is not None], Scored())[0])
-    differ = [key for key in varying(found) if key not in ("loss", "epochs")]
+    differ = [key for key in varying(found) if key not in ("loss", "epochs", FOLD)]
     tables: dict[str, list[Outcome]] = {}
     for o in found:
         names = o.cell.config.names

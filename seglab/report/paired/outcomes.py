@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seglab.pages.text import printable
 from seglab.report.cells import Cell, settings_of, text_of
 from seglab.report.rows import read_cells_of
 from seglab.run.folder import DONE
@@ -18,11 +19,16 @@ class Scored:
     """The counts that are compared: of a split of the data of this content, or whose content begins so.
 
     No content: those that training left of its own data. `original`: on labels of their own size.
+    Raises ValueError for a content that is no hash.
     """
 
     split: str = "val"
     content: str = ""
     original: bool = False
+
+    def __post_init__(self) -> None:
+        if not {*self.content} <= {*"0123456789abcdef"}:
+            raise ValueError(f"--content {self.content}: accepted is a hash, or its beginning, of digits and a to f")
 
     @property
     def by_training(self) -> bool:
@@ -73,7 +79,10 @@ def of_cells(found: Sequence[Cell], scored: Scored) -> tuple[list[Outcome], list
     for own in all_settings:
         keys |= dict.fromkeys(own)
     for cell, own in zip(cells, all_settings, strict=True):
-        settings = {key: text_of(own.get(key)) for key in keys} | {"loss": cell.loss, "epochs": str(cell.epochs)}
+        settings = {key: printable(text_of(own.get(key))) for key in keys} | {
+            "loss": cell.loss,
+            "epochs": str(cell.epochs),
+        }
         try:
             counts = scored.of(cell)
         except (ValueError, OSError) as e:
