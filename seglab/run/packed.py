@@ -18,6 +18,9 @@ from seglab.run.reading import MOST_BYTES, RecordError, json_object, table
 RUNS, COUNTS_OF_IMAGES, METRICS = "runs.json", "counts.csv", "metrics.csv"
 VALIDATION = "validation"
 RUN, FILE = "run", "file"
+PLACES = ("output_dir", "cache_dir")
+FACTS = ("python", "versions", "settings", "data", "code", "device", "deterministic", "original_size", "resolution")
+"""What is kept of environment.json: not the machine's name and system."""
 
 
 class Packed(BaseModel):
@@ -101,9 +104,17 @@ def _identity(run: Run) -> str:
 def _told(run: Run, longest: Run) -> dict[str, Any]:
     results = {k: v for k, v in run.results().items() if k != "environment"}
     evaluations = {path.stem: run.evaluations.read(path) for path in sorted(run.evaluations.folder.glob("*.json"))}
-    environment = run.environment()
-    own = {"config": run.config(), "environment": environment, "results": results, "evaluations": evaluations}
+    environment = {k: v for k, v in run.environment().items() if k in FACTS}
+    own = {"config": _without_places(run.config()), "environment": environment}
+    own |= {"results": results, "evaluations": evaluations}
     return own | {"metrics_of": longest.folder.name, "epochs": _epochs(run)}
+
+
+def _without_places(value: Any) -> Any:
+    """The same config without folders of the machine; `data.root`, which names the data, stays."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_places(v) for k, v in value.items() if k not in PLACES}
 
 
 def _counts(run: Run) -> Iterator[dict[str, str]]:
