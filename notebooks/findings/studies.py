@@ -70,9 +70,14 @@ def found(studies: Sequence[str], scored: Scored = Scored()) -> list[Outcome]:  
     return whole
 
 
-def contrasts(studies: Sequence[str], key: str, scored: Scored = Scored()) -> list[Contrast]:  # noqa: B008
-    """Cells of studies along one setting."""
-    return along(found(studies, scored), key)
+def contrasts(
+    studies: Sequence[str],
+    key: str,
+    scored: Scored = Scored(),  # noqa: B008
+    score: str = "miou",
+) -> list[Contrast]:
+    """Cells of studies along one setting, by one score."""
+    return along(found(studies, scored), key, score)
 
 
 def table(contrasts: Sequence[Contrast]) -> str:
