@@ -6,6 +6,7 @@ predicted) has no score: it is NaN, and means leave it out.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,17 @@ def labels(class_names: Iterable[str]) -> dict[str, str]:
         for score in shown
         for key, name in zip(keys(score, names), names if score.per_class else [""], strict=True)
     }
+
+
+def by_key(key: str, class_names: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function of counts `[...,K,K]` that gives the score of this key. Raises ValueError for another word."""
+    for score in (score for score in SCORES if not score.reference and key in keys(score, class_names)):
+        return partial(_of_class, score, keys(score, class_names).index(key)) if score.per_class else score.of
+    raise ValueError(f"score {key}: accepted are {', '.join(labels(class_names))}")
+
+
+def _of_class(score: Score, at: int, counts: np.ndarray) -> np.ndarray:
+    return score.of(counts)[..., at]
 
 
 def scores(counts: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

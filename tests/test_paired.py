@@ -51,6 +51,18 @@ def test_a_planted_difference_is_found_and_chance_is_not(tmp_path: Path) -> None
     assert dice.adjusted == pytest.approx(2 * dice.difference.p), "Holm's correction for two contrasts"
 
 
+def test_one_class_is_compared_by_its_own_score(tmp_path: Path) -> None:
+    worse = np.where(LABELS == 2, 1, LABELS).astype(np.uint8)  # no tree is found
+    for value, maps in ((True, LABELS), (False, worse)):
+        add_cell(tmp_path, "dice", 5, LABELS, maps, scenes=SCENES, content="c", changes={"model.batch_norm": value})
+    (tree,) = along(found_in(tmp_path), "model.batch_norm", "iou/tree")
+    assert [m.value for m in tree.scores] == [0, 1] and tree.verdict == "true is better"
+    (ground,) = along(found_in(tmp_path), "model.batch_norm", "iou/ground")
+    assert ground.difference and ground.difference.value == 0 and ground.verdict == NOT_DISTINGUISHABLE
+    with pytest.raises(ValueError, match=r"^score iou/lake: accepted are miou, dice, accuracy, iou/ground, iou/roof"):
+        along(found_in(tmp_path), "model.batch_norm", "iou/lake")
+
+
 def test_each_two_values_are_compared_in_the_order_of_numbers(tmp_path: Path) -> None:
     for size, share in ((64, 0.3), (224, 0.2), (None, 0.1)):
         add(tmp_path, share, data__size=size)

@@ -215,3 +215,17 @@ def test_focal_is_the_originals_but_for_the_largest() -> None:
     target = one_hot(mask, 4)
     today = Focal(alpha=[0.25] * 4)(logits, target).item()
     assert 4 * OriginalFocal()(logits, target).item() == pytest.approx(today, rel=1e-5)
+
+
+def test_the_log_of_raw_outputs_is_no_number() -> None:
+    mask = np.array([[0, 1], [2, 3]], np.uint8)
+    found = traps.log_of_outputs(np.tile(mask, (16, 16)))
+    assert 0.1 < found.negative < 0.9 and np.isnan(found.original) and 0 < found.today < 2
+
+
+def test_a_label_of_three_equal_channels_can_not_be_met() -> None:
+    mask = np.array([[0, 1], [2, 3]], np.uint8)
+    target = np.repeat(mask[None].astype(float), 3, 0)  # [3,H,W]
+    guesses = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
+    losses = [-(target * np.log(p)[:, None, None]).sum(0).mean() for p in [*guesses, np.full(3, 1 / 3)]]
+    assert min(losses) == pytest.approx(traps.least_loss_of_equal_channels(mask)) == pytest.approx(1.5 * 3 * np.log(3))

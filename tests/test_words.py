@@ -53,6 +53,11 @@ def test_text_stays_text(typed: str, values: list) -> None:
     assert [v.strip("\"'") if isinstance(v, str) and len(values) > 1 else v for v in found] == values
 
 
+def test_none_among_texts_stays_none() -> None:
+    (word,) = readable(["model.encoder_weights=null,imagenet,2024"])
+    assert [*OverridesParser.create().parse_override(word).sweep_string_iterator()][:2] == ["null", "imagenet"]
+
+
 @pytest.mark.parametrize("path", ["/a (b)", "/a=b", "/a#b", "/a'b", '/a"b', "/Übersicht", "/a{b}", "/~x"])
 def test_the_line_shows_the_quotes_that_work(path: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:

@@ -13,6 +13,7 @@ from seglab.report.comparison import Comparison, compare
 from seglab.report.paired.along import Contrast, along, judged_by, rows
 from seglab.report.paired.folds import pooled
 from seglab.report.paired.outcomes import Outcome, Scored, outcomes_of
+from seglab.report.statistics import seed_mean
 from seglab.report.study import Table, read_study
 from seglab.run.folder import Run, runs_of
 from seglab.run.packed import pack, unpack
@@ -70,9 +71,14 @@ def found(studies: Sequence[str], scored: Scored = Scored()) -> list[Outcome]:  
     return whole
 
 
-def contrasts(studies: Sequence[str], key: str, scored: Scored = Scored()) -> list[Contrast]:  # noqa: B008
-    """Cells of studies along one setting."""
-    return along(found(studies, scored), key)
+def contrasts(
+    studies: Sequence[str],
+    key: str,
+    scored: Scored = Scored(),  # noqa: B008
+    score: str = "miou",
+) -> list[Contrast]:
+    """Cells of studies along one setting, by one score."""
+    return along(found(studies, scored), key, score)
 
 
 def table(contrasts: Sequence[Contrast]) -> str:
@@ -87,8 +93,8 @@ def content(name: str, key: str, value: str) -> str:
 
 
 def trained_and_new(name: str) -> str:
-    """mIoU on the images that trained and on those that did not, means over seeds, in markdown."""
-    lines = [["loss", "epochs", "mIoU on training images", "on validation images", "seeds"]]
+    """mIoU on the images that trained and on those that did not, in markdown: means over seeds with their intervals."""
+    lines = [["loss", "epochs", "mIoU on training images", "mIoU on validation images", "seeds"]]
     validated = set(found([name])[0].counts.names)
     groups: dict[tuple[str, str], list[Validation]] = {}
     for o in found([name], Scored("all")):
@@ -96,7 +102,9 @@ def trained_and_new(name: str) -> str:
     for place, members in sorted(groups.items(), key=lambda item: (item[0][0], int(item[0][1]))):
         inside = [image in validated for image in members[0].names]
         sides = [[counts.confusion[np.equal(inside, side)].sum(0) for counts in members] for side in (False, True)]
-        lines.append([*place, *(f"{np.mean([miou(c) for c in side]):.3f}" for side in sides), str(len(members))])
+        means = [seed_mean([float(miou(counts)) for counts in side]) for side in sides]
+        told = [f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})" for mean in means]
+        lines.append([*place, *told, str(len(members))])
     return markdown_table(lines)
 
 

@@ -9,10 +9,10 @@ from seglab.pages.markdown import markdown_table
 def of(records: "Mapping[str, Any] | Sequence[Any]") -> str:
     """Named tuples as rows, with their names before them where they have some."""
     rows = list(records.items()) if isinstance(records, Mapping) else [("", record) for record in records]
-    fields = list(rows[0][1]._fields)
+    fields = [field.replace("_", " ") for field in rows[0][1]._fields]
     lead = [""] if isinstance(records, Mapping) else []
     return markdown_table(
-        [[*lead, *fields], *([*([name] if lead else []), *map(shown, record)] for name, record in rows)]
+        [[*lead, *fields], *([*([shown(name)] if lead else []), *map(shown, record)] for name, record in rows)]
     )
 
 
@@ -20,4 +20,4 @@ def shown(value: Any) -> str:
     """A number as a reader wants it."""
     if isinstance(value, float):
         return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("_", " ")

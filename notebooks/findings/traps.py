@@ -141,6 +141,32 @@ def resampled_labels(mask: np.ndarray, size: int = 1024) -> dict[str, Resampled]
     }
 
 
+class LogOfOutputs(NamedTuple):
+    """Share of the outputs below 0, the original's loss of them, and today's."""
+
+    negative: float
+    original: float
+    today: float
+
+
+def log_of_outputs(mask: np.ndarray, strength: float = 2.0, num_classes: int = 4, seed: int = 0) -> LogOfOutputs:
+    """Focal loss of a network without softmax, whose outputs are taken for probabilities; `mask uint8 [H,W]`."""
+    labels = torch.from_numpy(mask)[None]
+    target = one_hot(labels, num_classes).float()
+    outputs = plausible_logits(labels, num_classes, strength, seed)
+    negative = float((outputs < 0).double().mean())
+    return LogOfOutputs(negative, focal_of_probabilities(outputs, target).item(), Focal()(outputs, target).item())
+
+
+def least_loss_of_equal_channels(mask: np.ndarray) -> float:
+    """Least cross-entropy of a softmax over three classes whose target is a label image with three equal channels.
+
+    The target of a pixel of class k is (k, k, k), so the best guess is 1/3 each: k * 3 log 3. With a one-hot target the
+    least is 0.
+    """
+    return float(mask.mean(dtype=np.float64) * 3 * np.log(3))
+
+
 class HalfPrecision(NamedTuple):
     """Numbers of a gradient by `total` logits that are not finite, and that are exactly 0."""
 

@@ -31,7 +31,7 @@ def compare(a: argparse.Namespace) -> None:
     whole, lacking = pooled(found)
     for sentence in missing + lacking:
         tell(f"seglab: {sentence}", file=sys.stderr)
-    contrasts = along(whole, a.along)
+    contrasts = along(whole, a.along, a.score)
     tell(f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}")
 
 
@@ -57,6 +57,7 @@ COMMANDS = {
         {
             "study": {"type": Path, "nargs": "+", "help": "folders of run folders"},
             "--along": {"required": True, "metavar": "KEY", "help": "the setting, such as model.batch_norm"},
+            "--score": {"default": "miou", "metavar": "KEY", "help": "miou (the default), accuracy, iou/<class> ..."},
             "--split": {"default": "val", "choices": ["val", "test", "all"], "help": "the images that are compared"},
             "--content": {
                 "default": "",

@@ -103,7 +103,7 @@ def _text(value: str) -> str:
     for piece in value.split(","):
         text = os.path.expanduser(piece) if piece.startswith("~") else piece
         found = _parsed(f"x={text}")
-        number = found is not None and not found.is_sweep_override() and not isinstance(found.value(), str)
+        number = found is not None and not found.is_sweep_override() and not isinstance(found.value(), str | None)
         out.append(quoted(text) if number or (found is None and text != piece) else text)
     return ",".join(out)
 

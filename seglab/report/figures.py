@@ -153,8 +153,8 @@ def contrasts(found: Sequence[Contrast]) -> Figure:
     names = [", ".join([*(f"{v}{' epochs' * (k == 'epochs')}" for k, v in c.place.items()), _sides(c)]) for c in found]
     ax.set_yticks(range(len(found)), names)
     ax.set_ylim(len(found) - 0.4, -0.6)
-    ax.set_xlabel("difference of mIoU, with 95% interval; filled: significant after Holm's correction", fontsize=9)
-    ax.set_title(f"along {found[0].key}" if found else "no contrast", fontsize=10, loc="left")
+    ax.set_xlabel("difference, with 95% interval; filled: significant after Holm's correction", fontsize=9)
+    ax.set_title(f"{found[0].score} along {found[0].key}" if found else "no contrast", fontsize=10, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 

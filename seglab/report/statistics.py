@@ -4,7 +4,7 @@ Counts are `[U,K,K]`: a confusion matrix (rows true) for each of U units, which 
 known. A score is the data set's mIoU, from the summed counts: each pixel weighs the same in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,16 @@ def sums_by_unit(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:
     return out
 
 
-def resampled(scores_of: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """mIoU `[draws,M]` of M cells, counts `[U,K,K]` each, on bootstrap samples of the units, the same for all cells."""
+def resampled(
+    scores_of: Sequence[np.ndarray],
+    draws: int = DRAWS,
+    seed: int = 0,
+    score: Callable[[np.ndarray], np.ndarray] = miou,
+) -> np.ndarray:
+    """Score `[draws,M]`, by default mIoU, of M cells, counts `[U,K,K]` each.
+
+    The bootstrap samples of the units are the same for all cells.
+    """
     stacked = np.stack([c.reshape(len(c), -1) for c in scores_of], 1).astype(np.float64)  # [U,M,K*K]
     units, cells, pairs = stacked.shape
     generator = np.random.default_rng(seed)
@@ -64,7 +72,7 @@ def resampled(scores_of: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0
     for start in range(0, draws, 250):  # 250 draws at a time, so that memory stays small for many images
         stop = min(start + 250, draws)
         times = generator.multinomial(units, np.full(units, 1 / units), stop - start).astype(np.float64)
-        out[start:stop] = miou((times @ stacked.reshape(units, -1)).reshape(-1, cells, k, k))
+        out[start:stop] = score((times @ stacked.reshape(units, -1)).reshape(-1, cells, k, k))
     return out
 
 

@@ -26,6 +26,9 @@ LONGEST = 200
 """Bytes of a name, to which endings are added."""
 ABSENT = "nan"
 """An empty field of a run's own column; a column of other runs is empty."""
+PLACES = ("output_dir", "cache_dir")
+FACTS = ("python", "versions", "settings", "data", "code", "device", "deterministic", "original_size", "resolution")
+"""What is kept of environment.json: not the machine's name and system."""
 
 
 class Packed(BaseModel):
@@ -173,8 +176,9 @@ def _source(run: Run, runs: Sequence[Run], rows: Mapping[str, list[dict[str, str
 def _told(run: Run, source: str, epochs: int) -> dict[str, Any]:
     results = {k: v for k, v in run.results().items() if k != "environment"}
     evaluations = {path.stem: run.evaluations.read(path) for path in _evaluations(run)}
-    environment = run.environment() if run.environment_file.exists() else {}
-    own = {"config": run.config(), "environment": environment, "results": results, "evaluations": evaluations}
+    known = run.environment() if run.environment_file.exists() else {}
+    own = {"config": _without_places(run.config()), "environment": {k: v for k, v in known.items() if k in FACTS}}
+    own |= {"results": results, "evaluations": evaluations}
     return own | {"metrics_of": source, "epochs": epochs}
 
 
@@ -183,6 +187,13 @@ def _evaluations(run: Run) -> list[Path]:
     for path in found:
         _check_name(path.stem, path, EVALUATION)
     return found
+
+
+def _without_places(value: Any) -> Any:
+    """The same config without folders of the machine; `data.root`, which names the data, stays."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_places(v) for k, v in value.items() if k not in PLACES}
 
 
 def _counts(run: Run) -> Iterator[dict[str, str]]:

@@ -18,6 +18,7 @@ from seglab.report.statistics import (
     seed_mean,
     sums_by_unit,
 )
+from seglab.scores import MAIN, by_key
 
 NOT_DISTINGUISHABLE, TOO_FEW = "not distinguishable", "not enough evidence"
 
@@ -26,11 +27,13 @@ NOT_DISTINGUISHABLE, TOO_FEW = "not distinguishable", "not enough evidence"
 class Contrast:
     """Two values of a setting where all else is equal: `place` holds what else varies among the cells compared.
 
-    `difference` is the score of `second` minus that of `first`, None where there are too few images or scenes.
-    `adjusted` is its p value after Holm's correction for all contrasts. `seeds` are those that both have.
+    `scores` are means of the score of this key. `difference` is that of `second` minus that of `first`, None where
+    there are too few images or scenes. `adjusted` is its p value after Holm's correction for all contrasts. `seeds` are
+    those that both have.
     """
 
     key: str
+    score: str
     place: dict[str, str]
     first: str
     second: str
@@ -50,8 +53,10 @@ class Contrast:
         return f"{self.second if self.difference.value > 0 else self.first} is better"
 
 
-def along(found: Sequence[Outcome], key: str) -> list[Contrast]:
+def along(found: Sequence[Outcome], key: str, score: str = MAIN.name) -> list[Contrast]:
     """The contrasts between each two values of a setting, for cells that are equal in all other settings.
+
+    They are compared by the score of a key such as `miou` or `iou/<class>`.
 
     Raises ValueError, one line, where no cells differ in it alone, or two labels of one image are compared.
     """
@@ -70,22 +75,22 @@ def along(found: Sequence[Outcome], key: str) -> list[Contrast]:
         others = ", ".join(k for k in varies if k != key)
         raise ValueError(f"--along {key}: no two cells differ in it alone; they also differ in {others}")
     shown = list(dict.fromkeys(["loss", "epochs", *(k for k in varies if k != key)]))
-    out = [contrast for members in alike for contrast in _contrasts(members, key, shown)]
+    out = [contrast for members in alike for contrast in _contrasts(members, key, shown, score)]
     judged = [c for c in out if c.difference]
     adjusted = iter(holm([c.difference.p for c in judged if c.difference]))
     return [replace(c, adjusted=next(adjusted)) if c.difference else c for c in out]
 
 
-def _contrasts(members: Sequence[Outcome], key: str, shown: Sequence[str]) -> list[Contrast]:
+def _contrasts(members: Sequence[Outcome], key: str, shown: Sequence[str], score: str) -> list[Contrast]:
     sides: dict[str, list[Outcome]] = {}
     for o in sorted(members, key=lambda o: (_order(o.settings[key]), o.seed)):
         sides.setdefault(o.settings[key], []).append(o)
     place = {k: members[0].settings[k] for k in shown if k != key}
-    return [_contrast(key, place, (a, sides[a]), (b, sides[b])) for a, b in combinations(sides, 2)]
+    return [_contrast(key, score, place, (a, sides[a]), (b, sides[b])) for a, b in combinations(sides, 2)]
 
 
 def _contrast(
-    key: str, place: dict[str, str], first: tuple[str, list[Outcome]], second: tuple[str, list[Outcome]]
+    key: str, score: str, place: dict[str, str], first: tuple[str, list[Outcome]], second: tuple[str, list[Outcome]]
 ) -> Contrast:
     (a, left), (b, right) = first, second
     shared = {o.seed for o in left} & {o.seed for o in right}
@@ -93,16 +98,18 @@ def _contrast(
     left, right = ([o for o in side if o.seed in shared] or side[:1] for side in (left, right))
     _check_labels(key, a, b, left + right)
     units, unit, basis, _ = units_of(left[0].counts)
-    scores = [[o.miou for o in side] for side in (left, right)]
+    scores = [[o.score(score) for o in side] for side in (left, right)]
     count = len(set(units))
-    known = _difference([left, right], scores, units) if count >= LEAST_UNITS else None
+    known = _difference([left, right], scores, units, score) if count >= LEAST_UNITS else None
     means = seed_mean(scores[0]), seed_mean(scores[1])
-    return Contrast(key, place, a, b, means, len(shared), basis if known else f"{count} {unit}s", known)
+    return Contrast(key, score, place, a, b, means, len(shared), basis if known else f"{count} {unit}s", known)
 
 
-def _difference(sides: Sequence[list[Outcome]], scores: Sequence[list[float]], units: Sequence[str]) -> Difference:
+def _difference(
+    sides: Sequence[list[Outcome]], scores: Sequence[list[float]], units: Sequence[str], score: str
+) -> Difference:
     counts = [sums_by_unit(o.counts.confusion, units) for side in sides for o in side]
-    samples = resampled(counts)
+    samples = resampled(counts, score=by_key(score, sides[0][0].classes))
     at = len(sides[0])
     drawn = samples[:, at:].mean(1) - samples[:, :at].mean(1)
     return difference(scores[1], scores[0], drawn, len(set(units)))
@@ -148,7 +155,8 @@ def rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
     if not contrasts:
         return []
     first = contrasts[0]
-    out = [[*first.place, first.key, "mIoU", "against", "mIoU", "seeds", "difference, 95 % interval", "p", "verdict"]]
+    score = MAIN.label if first.score == MAIN.name else first.score
+    out = [[*first.place, first.key, score, "against", score, "seeds", "difference, 95 % interval", "p", "verdict"]]
     for c in contrasts:
         d = c.difference
         interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})" if d else _gap(c)

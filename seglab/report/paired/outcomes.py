@@ -11,7 +11,7 @@ from seglab.report.cells import Cell, settings_of, text_of
 from seglab.report.rows import read_cells_of
 from seglab.run.folder import DONE
 from seglab.run.records import Validation
-from seglab.scores import miou
+from seglab.scores import MAIN, by_key
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,18 @@ class Outcome:
     counts: Validation
 
     @property
+    def classes(self) -> list[str]:
+        """Class names."""
+        return list(self.cell.config.classes)
+
+    @property
     def miou(self) -> float:
         """Of all images."""
-        return float(miou(self.counts.confusion.sum(0)))
+        return self.score(MAIN.name)
+
+    def score(self, key: str) -> float:
+        """The score of this key, of all images."""
+        return float(by_key(key, self.classes)(self.counts.confusion.sum(0)))
 
     def without(self, key: str) -> tuple[tuple[str, str], ...]:
         """All settings but one."""
