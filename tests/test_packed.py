@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from seglab.report.cells import cells
 from seglab.report.comparison import compare
 from seglab.report.rows import read_study as rows_of
 from seglab.report.study import read_study
@@ -111,6 +112,16 @@ def test_a_run_of_the_same_identity_and_other_metrics_keeps_its_own(tmp_path: Pa
     pack(tmp_path / "s", tmp_path / "p")
     for run in unpack(tmp_path / "p", tmp_path / "u"):
         assert run.metrics_file.read_text() == (tmp_path / "s" / run.folder.name / "metrics.csv").read_text()
+
+
+def test_of_two_runs_of_one_cell_the_same_one_counts(tmp_path: Path) -> None:
+    labels = draw_labels(3)
+    for finished, share in (("2026-01-02", 0.1), ("2026-01-01", 0.4)):
+        run = add_cell(tmp_path / "s", "dice", 2, labels, spoil(labels, share))
+        run.write_environment({"code": finished, "finished": finished})
+    pack(tmp_path / "s", tmp_path / "p")
+    unpack(tmp_path / "p", tmp_path / "u")
+    assert [cells(tmp_path / name)[0].folder for name in "su"] == ["unet-0-e2-s0"] * 2
 
 
 def test_nothing_is_packed_into_a_study_or_a_run(study: Path, tmp_path: Path, seglab) -> None:

@@ -190,7 +190,7 @@ def test_folds_that_are_no_parts_of_one_whole_are_not_pooled_and_cost_no_grid(tm
         return ended.out.splitlines()[-1].partition("not pooled, ")[2]
 
     assert told("a", {}, {}, names=NAMES[:10]) == "10 image(s), as 00, are in two folds"
-    assert told("b", {}, {}, classes={"a": "", "b": ""}) == "its folds have other numbers of classes"
+    assert told("b", {}, {}, classes={"a": "", "b": ""}) == "fold 1 has no result"
     for i, folds in enumerate((None, "x", 0, -1, [2], 10**12)):
         assert "is no number of folds" in told(f"c{i}", {"data.folds": folds}, {"data.folds": folds})
     assert told("d", {"data.folds": 10**6}) == "fold 1, 2, 3, ... has no result"
@@ -214,5 +214,5 @@ def test_what_can_not_be_compared_is_one_line(tmp_path: Path, seglab) -> None:
     add(tmp_path / "b", 0.1, model__depth=3)
     run = found_in(tmp_path / "b")[0].cell.run
     run.records.write_validation(["a", "b"], [(name, "", [1, 0, 0, 1]) for name in NAMES])
-    with pytest.raises(ValueError, match=r"2 and 3 have counts of 2, 3 classes"):
-        contrasts(tmp_path / "b", "model.depth")
+    ended = seglab("compare", tmp_path / "b", "--along", "model.depth", "--score", "iou/tree")
+    assert ended.code == 1 and "left out, its counts have 2 classes, its config 3" in ended.err

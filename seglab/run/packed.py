@@ -27,7 +27,10 @@ LONGEST = 200
 ABSENT = "nan"
 """An empty field of a run's own column; a column of other runs is empty."""
 PLACES = ("output_dir", "cache_dir")
-FACTS = ("python", "versions", "settings", "data", "code", "device", "deterministic", "original_size", "resolution")
+FACTS = (
+    *("python", "versions", "settings", "data", "code", "device", "deterministic", "original_size", "resolution"),
+    "finished",  # of two runs of one cell, the newer one counts
+)
 """What is kept of environment.json: not the machine's name and system."""
 
 

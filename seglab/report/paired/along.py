@@ -122,8 +122,6 @@ def _check_labels(key: str, a: str, b: str, found: Sequence[Outcome]) -> None:
     if any(own != names[0] for own in names):
         raise ValueError(f"{what} were validated on other images; accepted is one split for both, or all its folds")
     labels = [o.counts.confusion.sum(2) for o in found]
-    if len({own.shape for own in labels}) > 1:
-        raise ValueError(f"{what} have counts of {', '.join(sorted({str(own.shape[1]) for own in labels}))} classes")
     if any((own != labels[0]).any() for own in labels):
         raise ValueError(
             f"{what} were scored on other labels of the same images; accepted are --original or --content, "

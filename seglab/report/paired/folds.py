@@ -51,8 +51,6 @@ def _unfit(members: Sequence[Outcome]) -> str:
         absent = list(islice((str(i) for i in range(count) if str(i) not in found), 4))
         absent[3:] = ["..."] * (len(absent) > 3)
         return f"fold {', '.join(absent)} has no result"
-    if len({o.counts.confusion.shape[1] for o in members}) > 1:
-        return "its folds have other numbers of classes"
     images = Counter(name for o in members for name in {*o.counts.names})
     twice = sorted(name for name, times in images.items() if times > 1)
     return f"{len(twice)} image(s), as {twice[0][:40]}, are in two folds" if twice else ""

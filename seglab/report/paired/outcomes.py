@@ -99,6 +99,9 @@ def of_cells(found: Sequence[Cell], scored: Scored) -> tuple[list[Outcome], list
             continue
         if counts is None:
             missing.append(f"{cell.folder}: left out, it has no such counts; seglab evaluate makes them")
+        elif counts.confusion.shape[1] != len(cell.config.classes):
+            count = f"{counts.confusion.shape[1]} classes, its config {len(cell.config.classes)}"
+            missing.append(f"{cell.folder}: left out, its counts have {count}")
         else:
             out.append(Outcome(cell, settings, cell.seed, in_order(counts)))
     return _each_once(out), missing
