@@ -13,6 +13,7 @@ from torch.nn.functional import relu
 from seglab.data.synthetic import draw_scene
 from seglab.labels import one_hot
 from seglab.losses import CrossEntropy
+from seglab.machine.isolation import isolated
 from seglab.models.deeplabv3plus import DeepLabV3Plus
 from seglab.models.network import Network
 from seglab.models.unet import UNet
@@ -25,7 +26,6 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 """Images `float [B,3,H,W]` in 0..255 and masks `uint8 [B,H,W]`."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
 NUM_CLASSES = 4
 
 
@@ -35,7 +35,7 @@ def drawn_scenes(count: int, size: int) -> Scenes:
 
 
 def kept_share(momentum: float, steps: int) -> float:
-    """Share of the first running statistics that is left after these steps; `momentum` weighs the old ones (Keras)."""
+    """Share of the first running statistics left after these steps; `momentum` weighs the old ones (Keras)."""
     return momentum**steps
 
 
@@ -47,6 +47,7 @@ class BatchNormScores(NamedTuple):
     re_estimated: float
 
 
+@isolated(threads=1)
 def lagging_batch_norm(
     scenes: Scenes,
     encoder_weights: str | None = None,
@@ -142,6 +143,7 @@ class Dead(NamedTuple):
     outputs: float
 
 
+@isolated(threads=1)
 def dead_outputs(
     scenes: Scenes, seeds: Sequence[int] = range(12), steps: int = 60, learning_rate: float = 0.02
 ) -> dict[str, Dead]:

@@ -150,13 +150,19 @@ def contrasts(found: Sequence[Contrast]) -> Figure:
             ax.plot([c.difference.low, c.difference.high], [y, y], color=PALETTE[0], linewidth=2)
         ax.plot(value, y, "o", color=PALETTE[0], markerfacecolor=fill, markersize=7)
     ax.axvline(0, color="black", linewidth=0.8)
-    names = [", ".join([*(f"{v}{' epochs' * (k == 'epochs')}" for k, v in c.place.items()), _sides(c)]) for c in found]
+    names = [", ".join([*(_place(k, v) for k, v in c.place.items()), _sides(c)]) for c in found]
     ax.set_yticks(range(len(found)), names)
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.set_xlabel("difference, with 95% interval; filled: significant after Holm's correction", fontsize=9)
     ax.set_title(f"{found[0].score} along {found[0].key}" if found else "no contrast", fontsize=10, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _place(key: str, value: str) -> str:
+    if key in ("loss", "epochs"):
+        return f"{value}{' epochs' * (key == 'epochs')}"
+    return f"{key.rpartition('.')[2]} {textwrap.shorten(value, 30)}"
 
 
 def _sides(found: Contrast) -> str:
