@@ -1,6 +1,7 @@
 """The studies that are kept here, as the report reads them; a study that was trained here is packed anew."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -84,6 +85,16 @@ def contrasts(
 def table(contrasts: Sequence[Contrast]) -> str:
     """Contrasts in markdown, and how they were judged."""
     return f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}"
+
+
+def without(found: Sequence[Outcome], *starts: str) -> list[Outcome]:
+    """The same cells on the images whose names begin with none of these."""
+    out = []
+    for o in found:
+        kept = [i for i, name in enumerate(o.counts.names) if not name.startswith(starts)]
+        names, scenes = ([column[i] for i in kept] for column in (o.counts.names, o.counts.scenes))
+        out.append(replace(o, counts=Validation(names, scenes, o.counts.confusion[kept])))
+    return out
 
 
 def content(name: str, key: str, value: str) -> str:
