@@ -83,12 +83,23 @@ def test_only_cells_that_are_equal_in_all_else_are_compared(tmp_path: Path) -> N
     assert only.place == {"loss": "dice", "epochs": "5", "optimizer.lr": "0.1"}
 
 
+def test_settings_that_change_together_count_as_one(tmp_path: Path) -> None:
+    add(tmp_path, 0.1, data__size=64, data__crop=None)
+    add(tmp_path, 0.4, data__size=None, data__crop=64)
+    (only,) = contrasts(tmp_path, "data.size,data.crop")
+    assert (only.first, only.second, only.verdict) == ("64, null", "null, 64", "64, null is better")
+    with pytest.raises(ValueError, match=r"--along data\.size,x: no setting of these cells is x; did|accepted"):
+        contrasts(tmp_path, "data.size,x")
+
+
 def test_settings_that_nothing_differs_in_are_one_line(tmp_path: Path) -> None:
     add(tmp_path, 0.1, model__batch_norm=True)
-    with pytest.raises(ValueError, match=r"^--along model\.depth: all cells have the same value$"):
+    with pytest.raises(ValueError, match=r"^--along model\.depth: all cells have the same model\.depth$"):
         contrasts(tmp_path, "model.depth")
     add(tmp_path, 0.1, model__batch_norm=False)
-    with pytest.raises(ValueError, match=r"^--along model\.batchnorm: no setting of these cells; did you mean model\."):
+    with pytest.raises(
+        ValueError, match=r"^--along model\.batchnorm: no setting of these cells is model\.batchnorm; did you "
+    ):
         contrasts(tmp_path, "model.batchnorm")
 
 

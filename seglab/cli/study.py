@@ -53,10 +53,14 @@ COMMANDS = {
     "compare": Command(
         compare,
         "cells that differ in one setting alone, paired by image and seed",
-        "seglab compare outputs/sizes --along data.crop --original",
+        "seglab compare outputs/norm --along model.batch_norm",
         {
             "study": {"type": Path, "nargs": "+", "help": "folders of run folders"},
-            "--along": {"required": True, "metavar": "KEY", "help": "the setting, such as model.batch_norm"},
+            "--along": {
+                "required": True,
+                "metavar": "KEY",
+                "help": "the setting, such as model.batch_norm; or several, joined by commas",
+            },
             "--score": {"default": "miou", "metavar": "KEY", "help": "miou (the default), accuracy, iou/<class> ..."},
             "--split": {"default": "val", "choices": ["val", "test", "all"], "help": "the images that are compared"},
             "--content": {

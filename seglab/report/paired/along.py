@@ -56,17 +56,20 @@ class Contrast:
 def along(found: Sequence[Outcome], key: str, score: str = MAIN.name) -> list[Contrast]:
     """The contrasts between each two values of a setting, for cells that are equal in all other settings.
 
-    They are compared by the score of a key such as `miou` or `iou/<class>`.
+    They are compared by the score of a key such as `miou` or `iou/<class>`. Keys joined by commas count as one setting.
 
     Raises ValueError, one line, where no cells differ in it alone, or two labels of one image are compared.
     """
     if not found:
         raise ValueError(f"--along {key}: no finished cell has such counts")
     varies = varying(found)
-    if key not in varies:
-        known = key in found[0].settings
-        why = "all cells have the same value" if known else "no setting of these cells"
-        raise ValueError(f"--along {key}: {why}; {did_you_mean(key, varies)}" if varies else f"--along {key}: {why}")
+    for part in key.split(","):
+        if part not in varies:
+            known = part in found[0].settings
+            why = f"all cells have the same {part}" if known else f"no setting of these cells is {part or 'empty'}"
+            raise ValueError(f"--along {key}: {why}" + (f"; {did_you_mean(part, varies)}" if varies else ""))
+    found = [_together(o, key.split(",")) for o in found]
+    varies = varying(found)
     groups: dict[tuple, list[Outcome]] = {}
     for o in found:
         groups.setdefault(o.without(key), []).append(o)
@@ -74,11 +77,18 @@ def along(found: Sequence[Outcome], key: str, score: str = MAIN.name) -> list[Co
     if not alike:
         others = ", ".join(k for k in varies if k != key)
         raise ValueError(f"--along {key}: no two cells differ in it alone; they also differ in {others}")
-    shown = list(dict.fromkeys(["loss", "epochs", *(k for k in varies if k != key)]))
+    named = [k for k in ("loss", "epochs") if k in found[0].settings]
+    shown = list(dict.fromkeys([*named, *(k for k in varies if k != key)]))
     out = [contrast for members in alike for contrast in _contrasts(members, key, shown, score)]
     judged = [c for c in out if c.difference]
     adjusted = iter(holm([c.difference.p for c in judged if c.difference]))
     return [replace(c, adjusted=next(adjusted)) if c.difference else c for c in out]
+
+
+def _together(found: Outcome, keys: Sequence[str]) -> Outcome:
+    """The same outcome, of which several settings are one."""
+    values = {",".join(keys): ", ".join(found.settings[key] for key in keys)}
+    return replace(found, settings={k: v for k, v in found.settings.items() if k not in keys} | values)
 
 
 def _contrasts(members: Sequence[Outcome], key: str, shown: Sequence[str], score: str) -> list[Contrast]:
