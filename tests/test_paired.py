@@ -94,6 +94,14 @@ def test_settings_that_change_together_count_as_one(tmp_path: Path) -> None:
 
 def test_settings_that_nothing_differs_in_are_one_line(tmp_path: Path) -> None:
     add(tmp_path, 0.1, model__batch_norm=True)
+    with pytest.raises(
+        ValueError, match=r"^--along model\.depth: 1 finished cell is left to compare; accepted are two"
+    ):
+        contrasts(tmp_path, "model.depth")
+    add(tmp_path, 0.1, seed=1, model__batch_norm=True)
+    for key, why in (("seed", "cells are paired by it"), ("data.fold", "folds are pooled")):
+        with pytest.raises(ValueError, match=f"^--along {key}: {why}; accepted is another setting"):
+            contrasts(tmp_path, key)
     with pytest.raises(ValueError, match=r"^--along model\.depth: all cells have the same model\.depth$"):
         contrasts(tmp_path, "model.depth")
     add(tmp_path, 0.1, model__batch_norm=False)
@@ -184,7 +192,11 @@ def test_the_command_prints_a_table_and_what_is_left_out(tmp_path: Path, seglab)
     assert row.split("|")[-2].strip() == "true is better" and "< 0.001" in row
     assert said.startswith("Judged by a paired bootstrap over 20 validation images, at 5%")
     ended = seglab("compare", tmp_path, "--along", "model.batch_norm", "--original")
-    assert ended.code == 1 and "left out, it has no such counts; seglab evaluate makes them" in ended.err
+    assert (
+        ended.code == 1
+        and "left out, it has no counts of its val images, on labels of their own size; seglab evaluate RUN"
+        in ended.err
+    )
 
 
 def test_folds_that_are_no_parts_of_one_whole_are_not_pooled_and_cost_no_grid(tmp_path: Path, seglab) -> None:
@@ -218,7 +230,7 @@ def test_settings_from_anybody_stay_in_their_field_of_the_table(tmp_path: Path, 
 
 def test_what_can_not_be_compared_is_one_line(tmp_path: Path, seglab) -> None:
     add_cell(tmp_path / "a", "dice", 5, LABELS, None)
-    assert "no finished cell has such counts" in seglab("compare", tmp_path / "a", "--along", "loss").err
+    assert "no finished cell is left to compare" in seglab("compare", tmp_path / "a", "--along", "loss").err
     for text in ("*", "../x", "["):
         assert "accepted is a hash" in seglab("compare", tmp_path / "a", "--along", "loss", "--content", text).err
     add(tmp_path / "b", 0.1, model__depth=2)

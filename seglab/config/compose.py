@@ -39,6 +39,10 @@ def config_of(cfg: "DictConfig | Mapping[str, Any] | Config") -> Config:
     if isinstance(data, dict) and isinstance(data.get("classes"), dict):  # YAML reads a class `0` as a number
         data["classes"] = {str(name): color for name, color in data["classes"].items()}
     config = Config.of(values)
+    if config.data.get("val_scenes") is not None and config.data.get("fold") is not None:
+        raise ConfigError(
+            "data.fold and data.val_scenes both say what validates; accepted is also data.val_scenes=null"
+        )
     check_trainer(config)
     check(config)
     return config

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.report.cells import UNREADABLE, Study, read_cells
+from seglab.run.packed import RUNS
 from seglab.scores import SCORES
 
 HEADS = ("table", "loss", "epochs", "seed", "status")
@@ -28,7 +29,8 @@ def read_cells_of(folder: Path) -> Study:
     """The cells of a study. Raises FileNotFoundError where there is no run."""
     study = read_cells(folder)
     if not study.cells and not study.unreadable:
-        raise FileNotFoundError(f"{folder}: no run folder in it; accepted is a folder such as outputs/default")
+        packed = "; seglab unpack makes run folders of this packed study" if (folder / RUNS).is_file() else ""
+        raise FileNotFoundError(f"{folder}: no run folder in it{packed}; accepted is a folder such as outputs/default")
     return study
 
 

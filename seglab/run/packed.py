@@ -95,6 +95,8 @@ def unpack(packed: Path, study: Path) -> list[Run]:
 
     Raises RecordError for files that are not its own, and FileExistsError. The folder is then as empty as before.
     """
+    if not (packed / RUNS).is_file():
+        raise FileNotFoundError(f"{packed}: no {RUNS} in it; accepted is a folder that seglab pack made")
     runs = json_object(packed / RUNS, packed, PackedRuns, MOST_BYTES)["runs"]
     if study.exists() and any(study.iterdir()):
         raise FileExistsError(f"{study}: not empty; accepted is a new folder")

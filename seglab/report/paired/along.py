@@ -20,6 +20,9 @@ from seglab.report.statistics import (
 )
 from seglab.scores import MAIN, by_key
 
+PAIRED = {"seed": "cells are paired by it", "data.fold": "folds are pooled"}
+"""Settings along which nothing is compared, and why."""
+
 NOT_DISTINGUISHABLE, TOO_FEW = "not distinguishable", "not enough evidence"
 
 
@@ -60,8 +63,11 @@ def along(found: Sequence[Outcome], key: str, score: str = MAIN.name) -> list[Co
 
     Raises ValueError, one line, where no cells differ in it alone, or two labels of one image are compared.
     """
-    if not found:
-        raise ValueError(f"--along {key}: no finished cell has such counts")
+    if len(found) < 2:
+        left = f"{len(found) or 'no'} finished cell is left to compare"
+        raise ValueError(f"--along {key}: {left}; accepted are two or more, with all their folds")
+    if key in PAIRED:
+        raise ValueError(f"--along {key}: {PAIRED[key]}; accepted is another setting")
     varies = varying(found)
     for part in key.split(","):
         if part not in varies:
@@ -153,7 +159,9 @@ def judged_by(contrasts: Sequence[Contrast]) -> str:
     """A sentence on how the verdicts were reached."""
     basis = " or ".join(dict.fromkeys(c.units for c in contrasts if c.difference))
     few = sorted({c.units for c in contrasts if not c.difference})
-    said = [f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for {len(contrasts)} contrasts."]
+    said = [
+        f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for {len(contrasts)} contrast{'s' * (len(contrasts) != 1)}."
+    ]
     told = [f"With {' or '.join(few)} nothing can be said: at least {LEAST_UNITS} are needed."] if few else []
     return " ".join((said if basis else []) + told)
 

@@ -35,6 +35,15 @@ class Scored:
         """True if no `seglab evaluate` is needed for them."""
         return self == Scored()
 
+    @property
+    def words(self) -> str:
+        """What they are of, and the command that makes them."""
+        if self.by_training:
+            return "its validation split, which training makes"
+        labels = ", on labels of their own size" * self.original + f", of data {self.content}" * bool(self.content)
+        options = f" --split {self.split}" * (self.split != "val") + " --original" * self.original
+        return f"its {self.split} images{labels}; seglab evaluate RUN --data ROOT{options} makes them"
+
     def of(self, cell: Cell) -> Validation | None:
         """The counts of a finished cell; None where they were not kept. Raises RecordError."""
         if self.by_training:
@@ -98,7 +107,7 @@ def of_cells(found: Sequence[Cell], scored: Scored) -> tuple[list[Outcome], list
             missing.append(f"{cell.folder}: left out, its counts can't be read ({e})")
             continue
         if counts is None:
-            missing.append(f"{cell.folder}: left out, it has no such counts; seglab evaluate makes them")
+            missing.append(f"{cell.folder}: left out, it has no counts of {scored.words}")
         elif counts.confusion.shape[1] != len(cell.config.classes):
             count = f"{counts.confusion.shape[1]} classes, its config {len(cell.config.classes)}"
             missing.append(f"{cell.folder}: left out, its counts have {count}")
