@@ -179,3 +179,9 @@ def test_a_training_checks_its_config_once(train, monkeypatch: pytest.MonkeyPatc
     assert seen == [1]
     assert train("-m", "epochs=1,2")[0] == ""
     assert len(seen) == 1 + 2 + 1  # each combination for the plan, and the job
+
+
+def test_a_fold_beside_named_scenes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.fold and data\.val_scenes both say what validates"):
+        config_of(composed("data=dubai", "data.fold=0"))
+    assert config_of(composed("data=dubai", "data.fold=0", "data.val_scenes=null")).data["fold"] == 0

@@ -159,9 +159,8 @@ def judged_by(contrasts: Sequence[Contrast]) -> str:
     """A sentence on how the verdicts were reached."""
     basis = " or ".join(dict.fromkeys(c.units for c in contrasts if c.difference))
     few = sorted({c.units for c in contrasts if not c.difference})
-    said = [
-        f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for {len(contrasts)} contrast{'s' * (len(contrasts) != 1)}."
-    ]
+    many = f"{len(contrasts)} contrast{'s' * (len(contrasts) != 1)}"
+    said = [f"Judged by a paired bootstrap over {basis}, at 5% after Holm's correction for {many}."]
     told = [f"With {' or '.join(few)} nothing can be said: at least {LEAST_UNITS} are needed."] if few else []
     return " ".join((said if basis else []) + told)
 
