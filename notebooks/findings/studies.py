@@ -1,5 +1,7 @@
 """The studies that are kept here, as the report reads them; a study that was trained here is packed anew."""
 
+import atexit
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -11,7 +13,7 @@ import numpy as np
 
 from seglab.pages.markdown import markdown_table
 from seglab.report.comparison import Comparison, compare
-from seglab.report.paired.along import Contrast, along, judged_by, rows
+from seglab.report.paired.along import Contrast, along, told
 from seglab.report.paired.folds import pooled
 from seglab.report.paired.outcomes import Outcome, Scored, outcomes_of
 from seglab.report.statistics import seed_mean
@@ -23,6 +25,7 @@ from seglab.scores import miou
 
 PACKED = Path(__file__).parent / "packed"
 OUTPUTS = Path(__file__).parents[2] / "outputs"
+table = told
 
 
 def names() -> list[str]:
@@ -38,9 +41,10 @@ def keep(name: str) -> list[Path]:
 @cache
 def folder(name: str) -> Path:
     """The run folders of a study that is kept, as far as it is."""
-    study = Path(mkdtemp(prefix="findings-")) / name
-    unpack(PACKED / name, study)
-    return study
+    temporary = mkdtemp(prefix="findings-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    unpack(PACKED / name, Path(temporary) / name)
+    return Path(temporary) / name
 
 
 def runs(name: str) -> list[Run]:
@@ -82,11 +86,6 @@ def contrasts(
     return along(found(studies, scored), key, score)
 
 
-def table(contrasts: Sequence[Contrast]) -> str:
-    """Contrasts in markdown, and how they were judged."""
-    return f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}"
-
-
 def without(found: Sequence[Outcome], *starts: str) -> list[Outcome]:
     """The same cells on the images whose names begin with none of these."""
     out = []
@@ -124,15 +123,16 @@ def overview() -> str:
     head = ["study", "cells", "trainings", "epochs trained", "epochs without sharing", "hours of one core"]
     lines = [head]
     seen: dict[str, Cost] = {}
+    whole: list[Cost] = []
     for name in names():
         before = set(seen)
         cells = [Cost.of(run) for run in runs(name)]
+        whole += cells
         for cost in sorted(cells, key=lambda cost: cost.epochs):
             if cost.identity not in before:
                 seen[cost.identity] = cost
         own = [cost for identity, cost in seen.items() if identity not in before]
         lines.append([name, *_told(len(cells), own, cells)])
-    whole = [Cost.of(run) for name in names() for run in runs(name)]
     lines.append(["together", *_told(len(whole), [*seen.values()], whole)])
     return markdown_table(lines)
 

@@ -22,8 +22,7 @@ def report(a: argparse.Namespace) -> None:
 
 
 def compare(a: argparse.Namespace) -> None:
-    from seglab.pages.markdown import markdown_table
-    from seglab.report.paired.along import along, judged_by, rows
+    from seglab.report.paired.along import along, told
     from seglab.report.paired.folds import pooled
     from seglab.report.paired.outcomes import Scored, outcomes_of
 
@@ -31,8 +30,7 @@ def compare(a: argparse.Namespace) -> None:
     whole, lacking = pooled(found)
     for sentence in missing + lacking:
         tell(f"seglab: {sentence}", file=sys.stderr)
-    contrasts = along(whole, a.along, a.score)
-    tell(f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}")
+    tell(told(along(whole, a.along, a.score)))
 
 
 def pack(a: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from seglab.report.statistics import (
     Mean,
     difference,
     holm,
+    of_shared_seeds,
     resampled,
     seed_mean,
     sums_by_unit,
@@ -149,9 +150,7 @@ def _rivals(sides: Sequence[Group], best: Group, units: Sequence[str]) -> list[R
     score = {folder: float(miou(c.sum(0))) for folder, c in counts.items()}
 
     def against(a: Group, b: Group) -> Difference:
-        shared = sorted({e.cell.seed for e in a.entries} & {e.cell.seed for e in b.entries})
-        # seeds that both have; if there are none, the first of each side
-        left, right = ([e for e in g.entries if e.cell.seed in shared] or g.entries[:1] for g in (a, b))
+        left, right, _ = of_shared_seeds(a.entries, b.entries, lambda e: e.cell.seed)
         folders = [[e.cell.folder for e in side] for side in (left, right)]
         drawn = [np.mean([samples[:, place[f]] for f in side], 0) for side in folders]
         scores = [[score[f] for f in side] for side in folders]

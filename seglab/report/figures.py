@@ -140,7 +140,7 @@ def differences(comparison: Comparison) -> Figure:
 
 
 def contrasts(found: Sequence[Contrast]) -> Figure:
-    """What one setting changes: the difference of mIoU with its interval, filled where it is significant."""
+    """Differences of a score along a setting, with their intervals; filled where significant."""
     figure = Figure(figsize=(9, 1.3 + 0.34 * max(1, len(found))), layout="constrained")
     ax = figure.subplots()
     for y, c in enumerate(found):

@@ -6,10 +6,13 @@ known. A score is the data set's mIoU, from the summed counts: each pixel weighs
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from seglab.scores import miou
+
+T = TypeVar("T")
 
 LEVEL = 0.95
 """Confidence level of every interval. A difference is significant at an adjusted p below 1 - LEVEL."""
@@ -105,6 +108,13 @@ def _t_difference(value: float, parts: Sequence[tuple[float, int]]) -> Differenc
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, freedom))
     return Difference(value, value - reach, value + reach, p, error)
+
+
+def of_shared_seeds(a: Sequence[T], b: Sequence[T], seed: Callable[[T], int]) -> tuple[list[T], list[T], set[int]]:
+    """The cells of both sides whose seeds both have, and these seeds; if there are none, the first of each side."""
+    shared = {seed(cell) for cell in a} & {seed(cell) for cell in b}
+    left, right = ([cell for cell in side if seed(cell) in shared] or [*side[:1]] for side in (a, b))
+    return left, right, shared
 
 
 def seed_mean(scores: Sequence[float]) -> Mean:

@@ -153,12 +153,14 @@ class Evaluator:
 
     def _images(self) -> Iterator[Counted]:
         found = self._as_trained()
-        return at_own_size(found, self._label, len(self.config.classes)) if self.wish.original else found
+        if not self.wish.original:
+            return found
+        pairs = {pair.name: pair for pair in self.data.pairs}
 
-    def _label(self, name: str) -> np.ndarray:
-        """The label `uint8 [H,W]` of an image as its file holds it."""
-        pair = next(pair for pair in self.data.pairs if pair.name == name)
-        return self.data.reader.load(pair, self.config.classes)[1]
+        def label(name: str) -> np.ndarray:
+            return self.data.reader.load(pairs[name], self.config.classes)[1]
+
+        return at_own_size(found, label, len(self.config.classes))
 
     def _as_trained(self) -> Iterator[Counted]:
         """The images at the size at which the run saw them."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from seglab.config.schema import did_you_mean
+from seglab.pages.markdown import markdown_table
 from seglab.report.comparison import units_of
 from seglab.report.paired.outcomes import Outcome, varying
 from seglab.report.statistics import (
@@ -14,6 +15,7 @@ from seglab.report.statistics import (
     Mean,
     difference,
     holm,
+    of_shared_seeds,
     resampled,
     seed_mean,
     sums_by_unit,
@@ -109,9 +111,7 @@ def _contrast(
     key: str, score: str, place: dict[str, str], first: tuple[str, list[Outcome]], second: tuple[str, list[Outcome]]
 ) -> Contrast:
     (a, left), (b, right) = first, second
-    shared = {o.seed for o in left} & {o.seed for o in right}
-    # seeds that both have; if there are none, the first of each side
-    left, right = ([o for o in side if o.seed in shared] or side[:1] for side in (left, right))
+    left, right, shared = of_shared_seeds(left, right, lambda o: o.seed)
     _check_labels(key, a, b, left + right)
     units, unit, basis, _ = units_of(left[0].counts)
     scores = [[o.score(score) for o in side] for side in (left, right)]
@@ -179,6 +179,11 @@ def rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
         scores = [f"{mean.value:.3f}" for mean in c.scores]
         out.append([*c.place.values(), c.second, scores[1], c.first, scores[0], str(c.seeds), interval, p, c.verdict])
     return out
+
+
+def told(contrasts: Sequence[Contrast]) -> str:
+    """Contrasts as a table in markdown, and how they were judged."""
+    return f"{markdown_table(rows(contrasts))}\n\n{judged_by(contrasts)}"
 
 
 def _gap(c: Contrast) -> str:

@@ -22,11 +22,11 @@ def pooled(found: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
 
     The counts of a pooled outcome are those of all its folds: its mIoU is of all images, not a mean over folds.
     """
-    alone = [o for o in found if o.settings.get(FOLD, "null") == "null"]
+    alone: list[Outcome] = []
     groups: dict[tuple, list[Outcome]] = {}
     for o in found:
-        if o not in alone:
-            groups.setdefault((o.without(FOLD), o.seed), []).append(o)
+        whole = o.settings.get(FOLD, "null") == "null"
+        (alone if whole else groups.setdefault((o.without(FOLD), o.seed), [])).append(o)
     lacking: list[str] = []
     for members in groups.values():
         if why := _unfit(members):

@@ -37,7 +37,7 @@ class Scored:
 
     @property
     def words(self) -> str:
-        """What they are of, and the command that makes them."""
+        """The split and labels that they are of, and the command that makes them."""
         if self.by_training:
             return "its validation split, which training makes"
         labels = ", on labels of their own size" * self.original + f", of data {self.content}" * bool(self.content)
