@@ -25,6 +25,7 @@ from seglab.scores import miou
 
 PACKED = Path(__file__).parent / "packed"
 OUTPUTS = Path(__file__).parents[2] / "outputs"
+OWN = Scored()
 table = told
 
 
@@ -67,7 +68,7 @@ def answer(name: str) -> Comparison:
     return compare(main_table(name))
 
 
-def found(studies: Sequence[str], scored: Scored = Scored()) -> list[Outcome]:  # noqa: B008
+def found(studies: Sequence[str], scored: Scored = OWN) -> list[Outcome]:
     """Finished cells of studies, folds pooled."""
     outcomes, missing = outcomes_of([folder(name) for name in studies], scored)
     whole, lacking = pooled(outcomes)
@@ -79,7 +80,7 @@ def found(studies: Sequence[str], scored: Scored = Scored()) -> list[Outcome]:  
 def contrasts(
     studies: Sequence[str],
     key: str,
-    scored: Scored = Scored(),  # noqa: B008
+    scored: Scored = OWN,
     score: str = "miou",
 ) -> list[Contrast]:
     """Cells of studies along one setting, by one score."""
